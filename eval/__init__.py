@@ -1,0 +1,1 @@
+"""Question sets, metrics and reports that score retrieval and grounding. Imports rag and ingest."""

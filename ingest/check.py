@@ -1,0 +1,34 @@
+"""Whether a store agrees with itself, read from end to end."""
+
+import sqlite3
+
+from ingest import queries
+from ingest.errors import StoreDamaged
+from ingest.records import Meta
+
+_REBUILD = "run `rag rebuild`"
+
+
+def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
+    """Read every page, text, chunk and vector; StoreDamaged names the first thing wrong."""
+    problem = integrity_problem(connection)
+    if problem:
+        raise StoreDamaged(f"store damaged: {problem}", _REBUILD)
+    chunks = 0
+    for source in queries.sources(connection):
+        chunks += len(queries.document_by_id(connection, source.id).chunks)
+    ids, _ = queries.all_vectors(connection, meta.settings.dimension)
+    (terms,) = connection.execute("SELECT count(*) FROM terms").fetchone()
+    if not len(ids) == chunks == terms:
+        raise StoreDamaged(
+            f"store damaged: {chunks} chunks, {len(ids)} vectors, {terms} rows of terms", _REBUILD
+        )
+
+
+def integrity_problem(connection: sqlite3.Connection) -> str:
+    """What SQLite finds wrong with the file's structure, in its words; empty when all is well."""
+    try:
+        (answer,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if answer == "ok" else str(answer)

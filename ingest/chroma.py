@@ -1,0 +1,128 @@
+"""The derived vector index: Chroma's HNSW over ids and vectors, made again whenever in doubt.
+
+Chroma is given vectors only, never texts: a query by text could load a model named inside the
+store. Its folder is written by the holder of the writer lock alone, because two processes that
+have it open both write it, even where one only searches.
+"""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from ingest.errors import StoreError
+from ingest.records import Matrix
+from ingest.types import Hit
+from ingest.vectors import IdList
+
+_COLLECTION = "chunks"
+# Chroma refuses more than 5,461 records a call; its speed is flat from about 2,000 on.
+_BATCH = 2000
+
+
+class ChromaIndex:
+    """A vector index in a folder of its own; every failure of Chroma is a StoreError."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the index in `folder`, or make an empty one."""
+        self._folder = folder
+        folder.mkdir(mode=0o700, exist_ok=True)
+        with _border(folder):
+            self._client = _client(folder)
+        try:
+            with _border(folder):
+                self._collection = self._client.get_or_create_collection(
+                    _COLLECTION,
+                    configuration={"hnsw": {"space": "cosine"}},
+                    embedding_function=None,
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        with _border(self._folder):
+            self._client.close()
+        _make_private(self._folder)
+
+    def add(self, ids: IdList, vectors: Matrix) -> None:
+        """Add rows; ids that are there already keep their vector."""
+        for start in range(0, len(ids), _BATCH):
+            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
+            rows = vectors[start : start + _BATCH]
+            with _border(self._folder):
+                self._collection.add(ids=names, embeddings=rows)
+
+    def delete(self, ids: IdList) -> None:
+        """Forget these ids; unknown ones are ignored."""
+        for start in range(0, len(ids), _BATCH):
+            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
+            with _border(self._folder):
+                self._collection.delete(ids=names)
+
+    def search(self, vector: Matrix, limit: int) -> list[Hit]:
+        """The highest cosines first, approximately: HNSW may miss a neighbour."""
+        limit = min(limit, self.count())
+        if limit <= 0:
+            return []
+        with _border(self._folder):
+            found = self._collection.query(
+                query_embeddings=[vector], n_results=limit, include=["distances"]
+            )
+            names, distances = found["ids"][0], found["distances"][0]
+        hits = (
+            Hit(int(name), min(1.0, 1.0 - float(distance)))
+            for name, distance in zip(names, distances)
+        )
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
+
+    def count(self) -> int:
+        """How many ids the index holds."""
+        with _border(self._folder):
+            return int(self._collection.count())
+
+
+def _client(folder: Path) -> Any:  # chromadb is typed loosely itself
+    import chromadb
+    from chromadb.config import Settings
+
+    # Without _env_file Chroma would take settings from any .env in the working directory.
+    settings = Settings(_env_file=None, anonymized_telemetry=False)
+    return chromadb.PersistentClient(path=str(folder), settings=settings)
+
+
+@contextmanager
+def _border(folder: Path) -> Iterator[None]:
+    """Chroma raises many kinds of errors, and its Rust core panics outside Exception."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, StoreError):
+        raise
+    except BaseException as error:
+        raise StoreError(
+            f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`"
+        ) from error
+
+
+def _make_private(folder: Path) -> None:
+    """Chroma makes its files readable to all; the folder around them is private already."""
+    for path in folder.rglob("*"):
+        path.chmod(0o700 if path.is_dir() else 0o600)
+
+
+def copy_index(folder: Path, target: Path) -> None:
+    """Copy an index that nobody writes, for a reader to open in the writer's stead."""
+    try:
+        shutil.copytree(folder, target)
+    except (OSError, shutil.Error) as error:
+        raise StoreError(
+            f"vector index {folder.name} cannot be copied: {error}", "run `rag rebuild`"
+        ) from error

@@ -1,0 +1,226 @@
+"""Dense search for readers: which index answers, and keeping it at the reader's generation."""
+
+import sqlite3
+import tempfile
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from ingest import queries
+from ingest.errors import StoreDamaged, StoreError
+from ingest.lock import no_writer
+from ingest.queries import Filters
+from ingest.records import Matrix, Meta
+from ingest.schema import LOCK, index_folder, open_reader, read_meta
+from ingest.types import Hit
+from ingest.vectors import ExactIndex, Ids, nearest
+
+# Up to here a scan of all vectors starts sooner than HNSW and misses nothing.
+EXACT_LIMIT = 50_000
+# Up to here a filter's candidates are read from the database rather than from memory.
+_FEW = 2000
+# Candidates of a filter are scanned by so many at a time, to bound the memory it takes.
+_SCAN = 20_000
+
+# Which store, and which state of it: chunk ids and vectors are the same for equal keys.
+_Key = tuple[str, int]
+
+
+class DenseSearch:
+    """Holds the vectors, or a copy of the vector index, of the generation last asked for.
+
+    Chroma writes its folder even when it is only searched, and two processes at it lose vectors.
+    So a reader opens a copy, taken while no writer is at work; as long as there is none for the
+    generation asked for, an exact scan answers.
+    """
+
+    def __init__(self, folder: Path, exact_limit: int) -> None:
+        self._folder = folder
+        self._exact_limit = exact_limit
+        self._lock = Lock()
+        self._exact: ExactIndex | None = None
+        self._exact_key: _Key | None = None
+        self._copy: _IndexCopy | None = None
+        self._refused: _Key | None = None
+        self.warning: str | None = None
+
+    def close(self) -> None:
+        """Let go of the vectors and of the copy."""
+        with self._lock:
+            self._exact = self._exact_key = None
+            self._drop_copy()
+
+    def prepare(self, connection: sqlite3.Connection, meta: Meta) -> None:
+        """Load what an unfiltered search of this generation needs."""
+        if self._index(connection, meta) is None:
+            self._scanned(connection, meta)
+
+    def search(
+        self,
+        connection: sqlite3.Connection,
+        meta: Meta,
+        vector: Matrix,
+        limit: int,
+        filters: Filters | None,
+    ) -> list[Hit]:
+        """The live chunks with the highest cosine, of those that pass the filters."""
+        if filters:
+            return self._filtered(connection, meta, vector, limit, filters)
+        copy = self._index(connection, meta)
+        if copy is not None:
+            try:
+                return _live(connection, copy, vector, limit)
+            except StoreError as error:
+                self._refuse(copy.key, f"{error.message}; searched without it ({error.hint})")
+        ids, vectors = self._scanned(connection, meta)
+        return nearest(ids, vectors, vector, limit)
+
+    def _filtered(
+        self,
+        connection: sqlite3.Connection,
+        meta: Meta,
+        vector: Matrix,
+        limit: int,
+        filters: Filters,
+    ) -> list[Hit]:
+        wanted = queries.live_ids(connection, filters)
+        if len(wanted) > _FEW and queries.counts(connection)[1] <= self._exact_limit:
+            ids, vectors = self._scanned(connection, meta)
+            return nearest(wanted, vectors[np.searchsorted(ids, wanted)], vector, limit)
+        hits: list[Hit] = []
+        for start in range(0, len(wanted), _SCAN):
+            part = wanted[start : start + _SCAN]
+            vectors = queries.vectors(connection, part, meta.settings.dimension)
+            hits += nearest(part, vectors, vector, limit)
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))[:limit]
+
+    def _scanned(self, connection: sqlite3.Connection, meta: Meta) -> tuple[Ids, Matrix]:
+        """All live vectors of this generation; only those that are new are read."""
+        key = (meta.created, meta.generation)
+        with self._lock:
+            if self._exact is None or self._exact_key is None or self._exact_key[0] != key[0]:
+                self._exact = ExactIndex(meta.settings.dimension)
+                self._exact.add(*queries.all_vectors(connection, meta.settings.dimension))
+            elif self._exact_key != key:
+                live = queries.live_ids(connection, {})
+                self._exact.delete(_difference(self._exact.ids, live))
+                new = _difference(live, self._exact.ids)
+                self._exact.add(new, queries.vectors(connection, new, meta.settings.dimension))
+            self._exact_key = key
+            return self._exact.ids, self._exact.vectors
+
+    def _index(self, connection: sqlite3.Connection, meta: Meta) -> "_IndexCopy | None":
+        """The vector index of a large store, or None where an exact scan has to answer."""
+        chunks = queries.counts(connection)[1]
+        if chunks <= self._exact_limit:
+            return None
+        key = (meta.created, meta.generation)
+        with self._lock:
+            if self._refused == key:
+                return None
+            if self._copy is None or self._copy.key != key:
+                self._drop_copy()
+                self._copy = self._copied(connection, meta, chunks)
+            return self._copy
+
+    def _copied(
+        self, connection: sqlite3.Connection, meta: Meta, chunks: int
+    ) -> "_IndexCopy | None":
+        with no_writer(self._folder / LOCK) as quiet:
+            if not quiet or _generation(self._folder) != meta.generation:
+                return None
+            try:
+                copy = _IndexCopy(self._folder, meta, len(queries.outbox(connection)))
+                if copy.index.count() >= chunks:
+                    self.warning = None
+                    return copy
+                copy.close()
+                problem = "the vector index is incomplete; searched without it (run `rag rebuild`)"
+            except StoreError as error:
+                problem = f"{error.message}; searched without it ({error.hint})"
+        self._refuse((meta.created, meta.generation), problem)
+        return None
+
+    def _refuse(self, key: _Key, problem: str) -> None:
+        """Do without the vector index until the store changes."""
+        self._refused, self.warning = key, problem
+
+    def _drop_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+            self._copy = None
+
+
+class _IndexCopy:
+    """A private copy of the vector index at one generation, removed when closed."""
+
+    def __init__(self, folder: Path, meta: Meta, ghosts: int) -> None:
+        from ingest.chroma import ChromaIndex, copy_index
+
+        self.key: _Key = (meta.created, meta.generation)
+        # At most so many of its ids are not live.
+        self.ghosts = ghosts
+        self._place = tempfile.TemporaryDirectory(prefix="rag-index-", ignore_cleanup_errors=True)
+        try:
+            target = Path(self._place.name) / "index"
+            copy_index(index_folder(folder, meta.index), target)
+            self.index = ChromaIndex(target)
+        except BaseException:
+            self._place.cleanup()
+            raise
+
+    def close(self) -> None:
+        self.index.close()
+        self._place.cleanup()
+
+
+def check_index(folder: Path, connection: sqlite3.Connection) -> None:
+    """StoreDamaged where the vector index does not hold the live chunks; passes while a writer is
+    at work on it."""
+    with no_writer(folder / LOCK) as quiet:
+        if not quiet:
+            return
+        held = index_count(folder)
+    chunks, ghosts = queries.counts(connection)[1], len(queries.outbox(connection))
+    if not chunks <= held <= chunks + ghosts:
+        raise StoreDamaged(
+            f"store damaged: {chunks} chunks, {held} of them in the vector index",
+            "run `rag rebuild`",
+        )
+
+
+def index_count(folder: Path) -> int:
+    """How many ids the vector index of a store holds; call it while no writer is at work."""
+    connection = open_reader(folder)
+    try:
+        meta = read_meta(connection, folder)
+    finally:
+        connection.close()
+    copy = _IndexCopy(folder, meta, 0)
+    try:
+        return copy.index.count()
+    finally:
+        copy.close()
+
+
+def _difference(ids: Ids, others: Ids) -> Ids:
+    return ids[np.isin(ids, others, invert=True)]
+
+
+def _live(
+    connection: sqlite3.Connection, copy: _IndexCopy, vector: Matrix, limit: int
+) -> list[Hit]:
+    """Hits of the index without the ghosts that a killed writer may have left in it."""
+    hits = copy.index.search(vector, limit + copy.ghosts)
+    live = queries.still_live(connection, [hit.chunk_id for hit in hits])
+    return [hit for hit in hits if hit.chunk_id in live][:limit]
+
+
+def _generation(folder: Path) -> int:
+    """The newest generation, whatever transaction the caller is in."""
+    connection = open_reader(folder)
+    try:
+        return read_meta(connection, folder).generation
+    finally:
+        connection.close()

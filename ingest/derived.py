@@ -1,0 +1,135 @@
+"""The writer's side of the vector index: kept equal to the live chunks, made anew when in doubt."""
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ingest import queries
+from ingest.errors import StoreError
+from ingest.schema import index_folder, read_meta, transaction, write_meta
+
+if TYPE_CHECKING:
+    from ingest.chroma import ChromaIndex
+
+# Vectors held in memory at a time while the index is made anew.
+_BATCH = 10_000
+
+
+class DerivedIndex:
+    """The vector index of a store, for the holder of the writer lock.
+
+    It is opened at the first use only, so that a run without changes never loads Chroma.
+    """
+
+    def __init__(
+        self, folder: Path, connection: sqlite3.Connection, checkpoint: Callable[[str], None]
+    ) -> None:
+        self._folder = folder
+        self._connection = connection
+        self._checkpoint = checkpoint
+        self._index: ChromaIndex | None = None
+
+    def ready(self) -> None:
+        """Open the index, delete what the outbox names, and rebuild it where it is not whole.
+
+        Call it while every chunk is live; afterwards the outbox is empty.
+        """
+        try:
+            if self._index is None:
+                self._open()
+                self._delete_ghosts()
+                if not self._is_whole():
+                    self.rebuild()
+            else:
+                self._delete_ghosts()
+        except StoreError:
+            self.rebuild()
+
+    def add(self, ids: Sequence[int]) -> None:
+        """Add stored chunks, live or not."""
+        try:
+            self._add(ids)
+        except StoreError:
+            self.rebuild()
+            self._add(ids)
+
+    def delete(self, ids: Sequence[int]) -> None:
+        """Forget chunks that are no longer stored."""
+        try:
+            self._opened().delete(ids)
+        except StoreError:
+            self.rebuild()
+
+    def rebuild(self) -> None:
+        """Make the index anew from the live chunks in a folder of its own, then change over."""
+        self.close()
+        meta = read_meta(self._connection, self._folder)
+        meta = replace(meta, index=meta.index + 1)
+        shutil.rmtree(index_folder(self._folder, meta.index), ignore_errors=True)
+        self._index = _chroma(index_folder(self._folder, meta.index))
+        ids = queries.live_ids(self._connection, {}).tolist()
+        for start in range(0, len(ids), _BATCH):
+            self._add(ids[start : start + _BATCH])
+        self._checkpoint("filled")
+        with transaction(self._connection):
+            write_meta(self._connection, meta)
+            # Chunks of a commit under way stay named: they are to be deleted if it fails.
+            self._connection.execute(
+                """DELETE FROM outbox WHERE chunk_id NOT IN (SELECT chunks.id FROM documents
+                   JOIN chunks ON document_id = documents.id WHERE live = 0)"""
+            )
+        self._checkpoint("swapped")
+        self._remove_other_folders(meta.index)
+
+    def close(self) -> None:
+        """Let go of the index folder."""
+        index, self._index = self._index, None
+        if index is not None:
+            with suppress(StoreError):  # what is broken is made anew by whoever opens it next
+                index.close()
+
+    def _open(self) -> None:
+        number = read_meta(self._connection, self._folder).index
+        self._remove_other_folders(number)
+        self._index = _chroma(index_folder(self._folder, number))
+
+    def _opened(self) -> "ChromaIndex":
+        if self._index is None:
+            raise StoreError("the vector index is not open", "run `rag rebuild`")
+        return self._index
+
+    def _add(self, ids: Sequence[int]) -> None:
+        dimension = read_meta(self._connection, self._folder).settings.dimension
+        self._opened().add(ids, queries.vectors(self._connection, ids, dimension))
+
+    def _delete_ghosts(self) -> None:
+        ghosts = queries.outbox(self._connection)
+        if ghosts:
+            self._opened().delete(ghosts)
+            self._connection.execute("DELETE FROM outbox")
+
+    def _is_whole(self) -> bool:
+        """Every live chunk counted, and a search that works."""
+        index = self._opened()
+        ids = queries.live_ids(self._connection, {})
+        if index.count() != len(ids):
+            return False
+        dimension = read_meta(self._connection, self._folder).settings.dimension
+        sample = queries.vectors(self._connection, ids[:1], dimension)
+        return all(index.search(vector, 1) for vector in sample)
+
+    def _remove_other_folders(self, number: int) -> None:
+        """Remove what an earlier rebuild, finished or killed, has left."""
+        for path in self._folder.glob("index-*"):
+            if path != index_folder(self._folder, number):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _chroma(folder: Path) -> "ChromaIndex":
+    from ingest.chroma import ChromaIndex
+
+    return ChromaIndex(folder)

@@ -1,0 +1,154 @@
+"""Bytes of unknown encoding to clean text: no control characters, no lone surrogates.
+
+The order of trust: a byte order mark, valid UTF-8, what the file declares, nearly valid UTF-8, and
+only then a guess by charset-normalizer, whose guesses on short texts are often wrong.
+"""
+
+import codecs
+import re
+from pathlib import PurePosixPath
+
+from ingest.errors import LoadError
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark begins the same
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# Python also has "encodings" that are programs (unicode_escape): no file may name those.
+_DECLARABLE = re.compile(
+    r"utf-?(8|16|32)|(iso|latin|windows|cp|koi8|mac|euc|gb|big5|shift|sjis|ms_?kanji|tis|us-ascii)"
+)
+# As browsers read them: pages that declare these are nearly always in Windows' superset.
+_SUPERSETS = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "shift_jis": "cp932"}
+# Those that people's files are in: left to all it knows, the library takes rarer ones for these.
+_GUESSED = (
+    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 koi8_r koi8_u iso8859_2 "
+    "iso8859_5 iso8859_7 cp866 mac_roman cp932 euc_jp gb18030 big5 cp949"
+).split()
+_CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f\v\x08\x1b")) + b"\x7f"
+_SAMPLE = 1 << 16
+_BINARY_SHARE = 0.02  # of control bytes, in bytes that are not UTF-8: random bytes have 0.1
+_BINARY_SHARE_UTF8 = 0.3  # NULs as padding do occur in text; a file of little else is data
+_BAD_SHARE = 0.05  # of the characters beyond ASCII: a UTF-8 file with damaged spots
+
+_NEWLINE = re.compile("\r\n?|[\f\v\x85\u2028\u2029]")
+_DROPPED = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # C0, DEL and C1
+    "\xad\ufeff\ufff9-\ufffb\ufffe\uffff"  # soft hyphen, byte order mark, annotation, no characters
+    "\ud800-\udfff]"  # surrogates
+)
+
+
+def decode(data: bytes, declared: str = "") -> str:
+    """The clean text of a file's bytes; `declared` is the encoding that the file itself names.
+
+    Raises LoadError for bytes that are no text or in no encoding that can be told.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            return clean(data[len(mark) :].decode(encoding, "replace"))
+    if encoding := _wide_encoding(data[:_SAMPLE]):
+        return clean(data.decode(encoding, "replace"))
+    return clean(_decode_bytes(data, declared))
+
+
+def clean(text: str) -> str:
+    """Text with `\\n` as the only line end and neither control characters nor surrogates.
+
+    Invisible characters that belong to a script's spelling (joiners, direction marks) stay.
+    """
+    return _DROPPED.sub("", _NEWLINE.sub("\n", text))
+
+
+def one_line(text: str) -> str:
+    """Clean text with each run of white space made one space."""
+    return " ".join(clean(text).split())
+
+
+def stem(source: str) -> str:
+    """A title for want of a better one: the file's name without folder and suffix."""
+    return one_line(PurePosixPath(source).stem)
+
+
+def _decode_bytes(data: bytes, declared: str) -> str:
+    """Text of bytes without a mark, not cleaned."""
+    share = _control_share(data[:_SAMPLE])
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        if share > _BINARY_SHARE:
+            raise _binary() from None
+        return _decode_legacy(data, declared)
+    if share > _BINARY_SHARE_UTF8:
+        raise _binary()
+    if "\x1b$" in text:  # ISO-2022-JP is 7-bit, so it passes as ASCII
+        return data.decode("iso2022_jp_2", "replace")
+    return text
+
+
+def _decode_legacy(data: bytes, declared: str) -> str:
+    """Text of bytes that are not valid UTF-8."""
+    encoding = _python_encoding(declared)
+    if encoding and encoding != "utf-8":
+        return data.decode(encoding, "replace")
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    beyond_ascii = len(text) - sum(map(str.isascii, text))
+    if bad <= _BAD_SHARE * beyond_ascii or encoding:
+        return text
+    return data.decode(_guess(data[:_SAMPLE]), "replace")
+
+
+def _guess(sample: bytes) -> str:
+    """The likeliest encoding of a sample, cut at a line end so that no character is torn."""
+    from charset_normalizer import from_bytes
+
+    cut = sample.rfind(b"\n") + 1
+    sample = sample[:cut] if cut > len(sample) // 2 else sample
+    best = from_bytes(sample, cp_isolation=_GUESSED).best()
+    if best is None:
+        raise _binary()
+    return best.encoding
+
+
+def _python_encoding(declared: str) -> str:
+    """Python's name for a declared encoding, or "" if it is unknown or no plain character set."""
+    name = declared.strip().lower()
+    if not _DECLARABLE.match(name):
+        return ""
+    try:
+        found = codecs.lookup(name).name
+    except LookupError:
+        return ""
+    return _SUPERSETS.get(found, found)
+
+
+def _wide_encoding(sample: bytes) -> str:
+    """UTF-16 without a mark shows as NULs in every second byte; "" if there is no such pattern."""
+    half = len(sample) // 2
+    if half == 0:
+        return ""
+    even, odd = sample[0::2].count(0) / half, sample[1::2].count(0) / half
+    if odd > 0.4 and even < 0.05:
+        return "utf-16-le"
+    if even > 0.4 and odd < 0.05:
+        return "utf-16-be"
+    return ""
+
+
+def _control_share(sample: bytes) -> float:
+    """The share of bytes that no text has."""
+    if not sample:
+        return 0.0
+    return 1 - len(sample.translate(None, _CONTROL_BYTES)) / len(sample)
+
+
+def _binary() -> LoadError:
+    """The error for bytes that cannot be read as text."""
+    return LoadError(
+        "looks binary: not text in any encoding that can be told",
+        "save it as UTF-8 if it is text, or leave it out with .ragignore",
+    )

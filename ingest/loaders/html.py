@@ -1,0 +1,392 @@
+"""HTML: what a reader of the page's main part sees, as text with its structure.
+
+Lists become lines that begin with "- " or "1. ", tables one line a row with cells joined by " | ".
+Navigation, forms, scripts and hidden elements are left out. selectolax (lexbor) parses as browsers
+do; the walk keeps its own stack, so no depth of nesting can exhaust Python's.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ingest.loaders.decode import clean, decode, one_line, stem
+from ingest.loaders.limits import LoadLimits
+from ingest.types import Block, BlockKind, Document
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborHTMLParser, LexborNode
+
+VERSION = 1
+# The first of these that is there and holds text is the main part; `article` only if it is alone.
+_MAIN = ("main", "[role=main]", "article", "div.body", "#content")
+_DROPPED_TAGS = frozenset(
+    [
+        "script",
+        "style",
+        "template",
+        "noscript",
+        "nav",
+        "footer",
+        "svg",
+        "canvas",
+        "iframe",
+        "object",
+        "embed",
+        "audio",
+        "video",
+        "select",
+        "option",
+        "button",
+        "input",
+        "textarea",
+        "datalist",
+        "dialog",
+        "head",
+    ]
+)
+_DROPPED_ROLES = frozenset({"navigation", "search", "menu", "menubar", "toolbar", "dialog"})
+_DROPPED_CLASSES = frozenset(
+    [
+        "headerlink",
+        "hash-link",
+        "linenos",
+        "sphinxsidebar",
+        "related",
+        "breadcrumb",
+        "breadcrumbs",
+        "skip-link",
+        "sr-only",
+        "visually-hidden",
+        "screen-reader-text",
+        "copybtn",
+    ]
+)
+_CHROME_TAGS = frozenset({"header", "aside"})  # dropped only where no main part is marked
+_CHROME_ROLES = frozenset({"banner", "contentinfo", "complementary"})
+_HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_BLOCK_TAGS = frozenset(
+    [
+        "address",
+        "article",
+        "aside",
+        "blockquote",
+        "body",
+        "caption",
+        "center",
+        "dd",
+        "details",
+        "dialog",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "footer",
+        "form",
+        "header",
+        "hgroup",
+        "hr",
+        "legend",
+        "li",
+        "main",
+        "p",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "tfoot",
+        "th",
+        "thead",
+        "tr",
+    ]
+)
+_LISTS = frozenset({"ul", "ol", "menu", "dir"})
+_LAYOUT = "table, h1, h2, h3, h4, h5, h6, pre"  # a table around these arranges the page
+_FORM_CONTENT = "p, h1, h2, article, main, table"  # some sites wrap the whole page in a form
+_BREAK = "\0"  # stands for <br> until white space is collapsed; no text holds it
+_CHARSET = re.compile(
+    rb"""(?:<meta[^>]{0,200}?charset|<\?xml[^>]{0,100}?encoding)\s*=\s*["']?([\w.:-]+)""", re.I
+)
+# lexbor's time grows with the square of the depth; browsers stop nesting at 512.
+_DEEPEST = 2_000
+_DEEPEST_INDENT = 8
+_NESTING_TAG = re.compile(
+    r"<(/?)(?!(?:p|li|dt|dd|tr|td|th|thead|tbody|tfoot|option|br|hr|img|input|meta|link|col|area"
+    r"|base|embed|source|track|wbr|param)\b)[a-z][^<>]*(?<!/)>",
+    re.I,
+)
+_SEPARATORS = ("|", "-", "–", "—", "·", "•", ":", "»", "::")
+_METADATA = {
+    "author": "meta[name=author]",
+    "date": "meta[name=date], meta[property='article:published_time']",
+    "tags": "meta[name=keywords]",
+}
+
+
+def load_html(data: bytes, source: str, _limits: LoadLimits) -> tuple[Document, ...]:
+    """One document, titled by `<title>` without the site's name, else its first h1."""
+    from selectolax.lexbor import LexborHTMLParser
+
+    declared = _CHARSET.search(data[:4096])
+    tree = LexborHTMLParser(_flattened(decode(data, declared[1].decode() if declared else "")))
+    page = _Page()
+    for root, is_main in _roots(tree):
+        page = _Page()
+        for step in _steps(root, is_main):
+            page.take(step)
+        page.flush()
+        if page.blocks:
+            break
+    text, blocks = "".join(page.pieces), tuple(page.blocks)
+    title = _title(tree, blocks) or stem(source)
+    return (Document(source, title, "text/html", text, blocks, metadata=_metadata(tree)),)
+
+
+def _flattened(markup: str) -> str:
+    """Markup without the tags that nest deeper than any real page does; no text is lost."""
+    if markup.count("<") <= _DEEPEST:
+        return markup
+    depth = 0
+
+    def kept(tag: re.Match[str]) -> str:
+        nonlocal depth
+        depth = max(0, depth - 1) if tag[1] else depth + 1
+        return tag[0] if depth + bool(tag[1]) <= _DEEPEST else ""
+
+    return _NESTING_TAG.sub(kept, markup)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A step of the walk: a tag opens or closes, or there is text (then `tag` is "")."""
+
+    tag: str
+    opens: bool = False
+    text: str = ""
+    node: "LexborNode | None" = None
+
+
+def _roots(tree: "LexborHTMLParser") -> Iterator[tuple["LexborNode", bool]]:
+    """Where the main part may be, likeliest first, and whether it is marked as such."""
+    for selector in _MAIN:
+        found = tree.css(selector)
+        if len(found) == 1 or (found and selector != "article"):
+            yield found[0], True
+    if tree.body:
+        yield tree.body, False
+
+
+def _steps(root: "LexborNode", is_main: bool) -> Iterator[_Step]:
+    """Walk the shown nodes below `root` in document order."""
+    open_nodes = [root]
+    node = root.first_child
+    while open_nodes:
+        if node is None:
+            node = open_nodes.pop()
+            yield _Step(node.tag or "")
+            node = node.next if open_nodes else None
+            continue
+        if node.is_text_node:
+            yield _Step("", text=node.text_content or "")
+        elif node.is_element_node and not _is_dropped(node, is_main):
+            yield _Step(node.tag or "", True, node=node)
+            open_nodes.append(node)
+            node = node.first_child
+            continue
+        node = node.next
+
+
+def _is_dropped(node: "LexborNode", is_main: bool) -> bool:
+    """Whether an element is hidden, or no part of what the page says."""
+    tag = node.tag
+    if tag in _DROPPED_TAGS:
+        return True
+    if tag == "form" and not node.css_first(_FORM_CONTENT):
+        return True
+    if tag in _CHROME_TAGS and not is_main and not _is_title_header(node):
+        return True
+    attributes = node.attributes
+    return bool(attributes) and _is_marked_dropped(attributes, is_main)
+
+
+def _is_marked_dropped(attributes: dict[str, str | None], is_main: bool) -> bool:
+    """Whether an element's attributes say that it is hidden or no content."""
+    if "hidden" in attributes or attributes.get("aria-hidden") == "true":
+        return True
+    if _HIDDEN_STYLE.search(attributes.get("style") or ""):
+        return True
+    role = attributes.get("role")
+    if role in _DROPPED_ROLES or (role in _CHROME_ROLES and not is_main):
+        return True
+    return not _DROPPED_CLASSES.isdisjoint((attributes.get("class") or "").split())
+
+
+def _is_title_header(node: "LexborNode") -> bool:
+    """Whether a header holds the page's title and no navigation."""
+    return bool(node.css_first("h1")) and not node.css_first("nav, form, ul")
+
+
+@dataclass(slots=True)
+class _Page:
+    """The text so far, and where in the page's structure the walk stands."""
+
+    pieces: list[str] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    length: int = 0
+    inline: list[str] = field(default_factory=list)  # of the line that is being read
+    level: int = 0  # of the heading around it, else 0
+    in_pre: bool = False
+    in_table: bool = False
+    layout_tables: int = 0
+    cells: list[str] = field(default_factory=list)
+    lists: list[int | None] = field(default_factory=list)  # the last number of an ol, None for ul
+    marker: str = ""  # what the next line of a list begins with
+    joins: bool = False  # whether the next line may go on in the last block
+
+    def take(self, step: _Step) -> None:
+        """Take one step of the walk."""
+        if not step.tag:
+            self.inline.append(step.text)
+        elif step.tag == "br":
+            self.inline.append("" if not step.opens else "\n" if self.in_pre else _BREAK)
+        elif self.in_table:
+            self._take_in_table(step)
+        elif step.tag in _HEADINGS or step.tag == "pre":
+            self.flush()
+            self.level = _HEADINGS.get(step.tag, 0) if step.opens else 0
+            self.in_pre = step.opens and step.tag == "pre"
+        elif self.level or self.in_pre:
+            self._separate(step)
+        elif step.tag in _LISTS or step.tag == "li":
+            self._take_list(step)
+        elif step.tag == "table":
+            self._take_table(step)
+        elif step.tag in _BLOCK_TAGS:
+            self.flush()
+
+    def flush(self) -> None:
+        """End the line that is being read."""
+        raw = "".join(self.inline)
+        self.inline.clear()
+        if self.in_pre:
+            self._add("code", clean(raw).strip("\n").rstrip())
+        elif lines := _shown_lines(raw):
+            self._add_lines(lines)
+
+    def _add_lines(self, lines: Sequence[str]) -> None:
+        if self.level:
+            label = re.sub(r"\s*[¶§#]$", "", " ".join(lines)) or " ".join(lines)
+            self._add("heading", label, self.level)
+        elif self.lists:
+            indent = "  " * min(len(self.lists) - 1, _DEEPEST_INDENT)
+            first = indent + self.marker
+            rest = "\n" + " " * len(first)
+            self.marker = " " * len(self.marker)
+            self._add("list", first + rest.join(lines))
+        else:
+            self._add("prose", "\n".join(lines))
+
+    def _add(self, kind: BlockKind, line: str, level: int = 0) -> None:
+        """Append a line to the text, in the last block if that goes on, else as a new one."""
+        if not line.strip():
+            return
+        last = self.blocks[-1] if self.blocks else None
+        if last and self.joins and last.kind == kind:
+            self.blocks[-1] = Block(last.start, self._append("\n", line), kind)
+        else:
+            start = self.length + (2 if last else 0)
+            end = self._append("\n\n" if last else "", line)
+            self.blocks.append(Block(start, end, kind, level, line if level else ""))
+        self.joins = kind in ("list", "table")
+
+    def _append(self, separator: str, line: str) -> int:
+        """Append text and give its new length."""
+        self.pieces += (separator, line)
+        self.length += len(separator) + len(line)
+        return self.length
+
+    def _separate(self, step: _Step) -> None:
+        """A block inside a heading or preformatted text only keeps words apart."""
+        if step.tag in _BLOCK_TAGS and not (step.opens and self.in_pre):
+            self.inline.append("\n" if self.in_pre else " ")
+
+    def _take_list(self, step: _Step) -> None:
+        self.flush()
+        if step.tag == "li":
+            self.marker = self._next_marker() if step.opens and self.lists else ""
+        elif step.opens:
+            self.lists.append(0 if step.tag == "ol" else None)
+        else:
+            self.lists.pop()
+            self.joins = self.joins and bool(self.lists)
+
+    def _next_marker(self) -> str:
+        """The marker of the next item of the innermost list."""
+        number = self.lists[-1]
+        if number is None:
+            return "- "
+        self.lists[-1] = number + 1
+        return f"{number + 1}. "
+
+    def _take_table(self, step: _Step) -> None:
+        """A table starts, or one that only arranges the page ends."""
+        self.flush()
+        self.joins = False
+        if not step.opens:
+            self.layout_tables -= 1
+        elif step.node and _is_layout(step.node):
+            self.layout_tables += 1
+        else:
+            self.in_table = True
+
+    def _take_in_table(self, step: _Step) -> None:
+        if step.tag in ("td", "th", "caption"):
+            if not step.opens:
+                self.cells.append(" ".join(_shown_lines("".join(self.inline))))
+            self.inline.clear()
+        elif step.tag in _BLOCK_TAGS or step.tag in _LISTS:
+            self.inline.append(" ")
+        if not step.opens and step.tag in ("tr", "caption", "table"):
+            if any(self.cells):
+                self._add("table", " | ".join(self.cells).rstrip(" |"))
+            self.cells.clear()
+        if not step.opens and step.tag == "table":
+            self.inline.clear()
+            self.in_table = self.joins = False
+
+
+def _is_layout(table: "LexborNode") -> bool:
+    """Whether a table arranges parts of the page instead of holding data."""
+    # Asked of the children, because a node is among its own matches.
+    return any(child.css_first(_LAYOUT) for child in table.iter())
+
+
+def _shown_lines(raw: str) -> list[str]:
+    """Text as a browser shows it: white space collapsed, lines broken only at `<br>`."""
+    return list(filter(None, map(one_line, raw.split(_BREAK))))
+
+
+def _title(tree: "LexborHTMLParser", blocks: Sequence[Block]) -> str:
+    """The page's title without the site's name, which is told by the h1; "" if there is none."""
+    heading = next((block.label for block in blocks if block.level == 1), "")
+    node = tree.head.css_first("title") if tree.head else None
+    title = one_line(node.text()) if node else ""
+    if heading and title.startswith(heading):
+        rest = title[len(heading) :].strip()
+        return heading if rest.startswith(_SEPARATORS) else title
+    return title or heading
+
+
+def _metadata(tree: "LexborHTMLParser") -> dict[str, str]:
+    """Author, date and tags where the page's head gives them."""
+    if not tree.head:
+        return {}
+    nodes = {name: tree.head.css_first(selector) for name, selector in _METADATA.items()}
+    values = {
+        name: one_line(node.attributes.get("content") or "") for name, node in nodes.items() if node
+    }
+    return {name: value for name, value in values.items() if value}

@@ -1,0 +1,65 @@
+"""Plain text: blocks are what blank lines separate."""
+
+import re
+from collections.abc import Iterator
+
+from ingest.loaders.decode import decode, stem
+from ingest.loaders.limits import LoadLimits
+from ingest.types import Block, BlockKind, Document
+
+VERSION = 1
+_BULLET = re.compile(r"\s*(?:[-*+•‣◦·–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
+_INDENT = ("    ", "\t")
+
+
+def load_text(data: bytes, source: str, _limits: LoadLimits) -> tuple[Document, ...]:
+    """One document; its title is the file's name without the suffix."""
+    text = decode(data)
+    return (Document(source, stem(source), "text/plain", text, tuple(paragraphs(text))),)
+
+
+def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:
+    """The blocks of text[start:end], whose lines belong together until a line is blank.
+
+    Together they hold every non-space character. Indented paragraphs are code, as in Markdown.
+    """
+    first = last = -1
+    for line_start, line_end in lines(text, start, len(text) if end is None else end):
+        line = text[line_start:line_end]
+        if line and not line.isspace():
+            first = line_start if first < 0 else first
+            last = line_end
+        elif first >= 0:
+            yield _block(text, first, last)
+            first = -1
+    if first >= 0:
+        yield _block(text, first, last)
+
+
+def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """The spans of the lines of text[start:end], without their line ends."""
+    while start <= end:
+        stop = text.find("\n", start, end)
+        if stop < 0:
+            stop = end
+        yield start, stop
+        start = stop + 1
+
+
+def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span without the white space at both its ends."""
+    part = text[start:end]
+    return end - len(part.lstrip()), start + len(part.rstrip())
+
+
+def _block(text: str, start: int, end: int) -> Block:
+    """A block of the kind that its lines' shapes suggest."""
+    rows = text[start:end].split("\n")
+    if all(row.startswith(_INDENT) for row in rows):
+        return Block(start, trimmed(text, start, end)[1], "code")
+    kind: BlockKind = "prose"
+    if _BULLET.match(rows[0]):
+        kind = "list"
+    elif len(rows) > 1 and all("\t" in row.strip() or row.count("|") > 1 for row in rows):
+        kind = "table"
+    return Block(*trimmed(text, start, end), kind)

@@ -1,0 +1,95 @@
+"""What goes into the store with a file, and what the store says about itself."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.config import IndexSettings
+from ingest.types import Chunk, Document
+
+FileStatus = Literal["ok", "skipped", "failed"]
+# Unit-length rows of float32.
+Matrix = NDArray[np.float32]
+# New vectors of a commit by their key.
+Vectors = Mapping[bytes, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as it was when last looked at; `path` is absolute, `loader` names what read it.
+
+    `reason` says why a file was skipped or failed.
+    """
+
+    path: str
+    root: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    loader: str
+    status: FileStatus = "ok"
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCommit:
+    """A document with its chunks; `keys[i]` is the vector key of `chunks[i]`."""
+
+    document: Document
+    chunks: tuple[Chunk, ...]
+    keys: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCommit:
+    """A file and everything it now holds; whatever it held before is replaced."""
+
+    record: FileRecord
+    documents: tuple[DocumentCommit, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """A document in a listing; `pages` is 0 for formats without pages, `size` is the file's."""
+
+    id: int
+    source: str
+    title: str
+    media_type: str
+    chunks: int
+    pages: int
+    path: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The store at one generation; `bytes` is what its folder takes on disk."""
+
+    documents: int
+    chunks: int
+    bytes: int
+    format: int
+    generation: int
+    embedding_model: str
+    roots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """What the store's own record says; `index` is the number of the live index folder."""
+
+    format: int
+    settings: IndexSettings
+    generation: int
+    index: int
+    created: str
+
+
+def vector_key(model: str, embedded: str) -> bytes:
+    """The 16-byte key of a vector: equal for equal models and equal embedded texts."""
+    return hashlib.sha256(f"{model}\0{embedded}".encode()).digest()[:16]

@@ -1,0 +1,75 @@
+-- Store format 1. SQLite is the truth; the vector index beside it can always be made again.
+
+-- format, settings (JSON), generation, index (number of the live index folder), created
+CREATE TABLE meta (
+    key TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One row a file that was looked at. 'pending' stands only between the two transactions of a
+-- commit and is taken away by recovery.
+CREATE TABLE files (
+    id INTEGER PRIMARY KEY,
+    path TEXT NOT NULL UNIQUE,
+    root TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    loader TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'skipped', 'failed')),
+    reason TEXT NOT NULL
+);
+
+-- live = 0 only between the two transactions of a commit. The text comes last: the columns before
+-- it are then read without walking its pages.
+CREATE TABLE documents (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
+    live INTEGER NOT NULL CHECK (live IN (0, 1)),
+    source TEXT NOT NULL,
+    title TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    page_starts TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+CREATE UNIQUE INDEX documents_source ON documents (source) WHERE live = 1;
+CREATE INDEX documents_file ON documents (file_id);
+CREATE INDEX documents_pending ON documents (id) WHERE live = 0;
+
+-- key: 16 bytes of sha256 over model name, NUL, embedded text; vector: float32, little-endian.
+CREATE TABLE vectors (
+    id INTEGER PRIMARY KEY,
+    key BLOB NOT NULL UNIQUE,
+    vector BLOB NOT NULL
+);
+
+-- Half-open offsets in code points of the document's text. An id is never given twice, so that a
+-- ghost in the vector index cannot take the place of a later chunk.
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
+    ordinal INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    page INTEGER,
+    section TEXT NOT NULL,
+    vector_id INTEGER NOT NULL REFERENCES vectors (id)
+);
+CREATE UNIQUE INDEX chunks_document ON chunks (document_id, ordinal);
+CREATE INDEX chunks_vector ON chunks (vector_id);
+
+-- Index terms joined by spaces, rowid = chunk id; holds live chunks only. ingest/words.py has
+-- made the terms, so everything but a separator belongs to a token.
+CREATE VIRTUAL TABLE terms USING fts5 (
+    heading,
+    body,
+    tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* P* S* C*'"
+);
+CREATE VIRTUAL TABLE term_rows USING fts5vocab (terms, row);
+
+-- Chunk ids of which the vector index may hold a ghost: to be deleted there unless they are live.
+CREATE TABLE outbox (
+    chunk_id INTEGER PRIMARY KEY
+);

@@ -1,0 +1,268 @@
+"""The store as readers see it: one consistent generation at a time.
+
+SQLite is the truth (ingest/schema.sql); the vectors are searched in memory up to a size, and by
+an index made from the truth above it. Writing is in ingest/writer.py.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import local
+from typing import Self
+
+from ingest import queries
+from ingest.check import check_truth
+from ingest.config import IndexSettings
+from ingest.connections import ReaderPool
+from ingest.dense import EXACT_LIMIT, DenseSearch, check_index
+from ingest.queries import Filters
+from ingest.records import (
+    DocumentCommit,
+    FileCommit,
+    FileRecord,
+    Matrix,
+    Meta,
+    SourceInfo,
+    StoreStatus,
+    Vectors,
+    vector_key,
+)
+from ingest.schema import read_meta, translate_errors
+from ingest.types import Hit, StoredChunk, StoredDocument
+from ingest.words import terms as index_terms
+from ingest.writer import Writer, open_store
+
+__all__ = [
+    "EXACT_LIMIT",
+    "DocumentCommit",
+    "FileCommit",
+    "FileRecord",
+    "SourceInfo",
+    "Store",
+    "StoreStatus",
+    "Vectors",
+    "Writer",
+    "vector_key",
+]
+
+# What a term in the heading path counts against one in the text.
+HEADING_WEIGHT = 1.0
+BODY_WEIGHT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A read transaction: everything read through it belongs to `meta.generation`."""
+
+    connection: sqlite3.Connection
+    meta: Meta
+
+
+class Store:
+    """An open store, read-only and usable from several threads at once.
+
+    Every method answers from the newest generation at the moment of the call; inside `snapshot`
+    all calls of that thread answer from the same one.
+    """
+
+    def __init__(self, folder: Path, exact_limit: int = EXACT_LIMIT) -> None:
+        self._folder = folder
+        self._pool = ReaderPool(folder)
+        self._dense = DenseSearch(folder, exact_limit)
+        self._thread = local()
+
+    @classmethod
+    def open(cls, folder: Path, exact_limit: int = EXACT_LIMIT) -> Self:
+        """Open the store in `folder` for reading; a context manager.
+
+        Raises StoreMissing, StoreMismatch (another format) or StoreDamaged.
+        """
+        store = cls(folder, exact_limit)
+        with store.snapshot():
+            return store
+
+    @staticmethod
+    def write(
+        folder: Path,
+        settings: IndexSettings,
+        analyse: Callable[[str], list[str]] = index_terms,
+        checkpoint: Callable[[str], None] = lambda step: None,
+        wait: float = 5.0,
+    ) -> AbstractContextManager[Writer]:
+        """Open the store in `folder` for writing, making it where there is none.
+
+        `analyse` gives the index terms of a text. `checkpoint` is called with a name between the
+        steps of a commit, so that a test can stop the process exactly there. Raises StoreBusy
+        when another writer has not finished within `wait` seconds, StoreMismatch for a store of
+        another format or other settings, StoreDamaged.
+        """
+        return open_store(folder, settings, analyse, checkpoint, wait)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections and let go of the vectors."""
+        self._pool.close()
+        self._dense.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """One read transaction around several calls of this thread.
+
+        Leave it in the thread that entered it: do not hold it across a `yield` to a caller.
+        """
+        with self._session():
+            yield
+
+    @property
+    def generation(self) -> int:
+        """Counts the commits: a higher number means that something has changed."""
+        with self._session() as session:
+            return session.meta.generation
+
+    @property
+    def settings(self) -> IndexSettings:
+        """The settings the store was made with."""
+        with self._session() as session:
+            return session.meta.settings
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks can be found."""
+        with self._session() as session:
+            return queries.counts(session.connection)[1]
+
+    @property
+    def index_warning(self) -> str | None:
+        """Why the vector index could not answer and an exact scan did; None when all is well."""
+        return self._dense.warning
+
+    def refresh(self) -> int:
+        """Load what a first question needs, for the newest generation, which is returned.
+
+        Calling it is never needed for right answers; a server calls it to answer sooner.
+        """
+        with self._session() as session:
+            self._dense.prepare(session.connection, session.meta)
+            return session.meta.generation
+
+    def status(self) -> StoreStatus:
+        """What the store holds."""
+        with self._session() as session:
+            documents, chunks = queries.counts(session.connection)
+            return StoreStatus(
+                documents=documents,
+                chunks=chunks,
+                bytes=_size(self._folder),
+                format=session.meta.format,
+                generation=session.meta.generation,
+                embedding_model=session.meta.settings.model,
+                roots=queries.roots(session.connection),
+            )
+
+    def sources(self) -> list[SourceInfo]:
+        """Every document, by source."""
+        with self._session() as session:
+            return queries.sources(session.connection)
+
+    def known_files(self) -> dict[str, FileRecord]:
+        """Every file looked at so far, by path."""
+        with self._session() as session:
+            return queries.known_files(session.connection)
+
+    def file_sources(self) -> dict[str, tuple[str, ...]]:
+        """The sources of the documents that each file holds, by path."""
+        with self._session() as session:
+            return queries.file_sources(session.connection)
+
+    def check(self) -> None:
+        """Read the whole store; StoreDamaged where any part of it contradicts another."""
+        with self._session() as session:
+            check_truth(session.connection, session.meta)
+            check_index(self._folder, session.connection)
+
+    def document(self, source: str) -> StoredDocument:
+        """The document with this source; UsageError with near names where there is none."""
+        with self._session() as session:
+            return queries.document(session.connection, source)
+
+    def document_by_id(self, document_id: int) -> StoredDocument:
+        """The document with this id; UsageError where there is none."""
+        with self._session() as session:
+            return queries.document_by_id(session.connection, document_id)
+
+    def chunks(self, ids: Iterable[int]) -> dict[int, StoredChunk]:
+        """The chunks among `ids` that are live, in the order of `ids`."""
+        with self._session() as session:
+            return queries.chunks(session.connection, ids)
+
+    def vectors(self, ids: Sequence[int]) -> Matrix:
+        """The vectors of live chunks, (len(ids), dimension), in the order of `ids`."""
+        with self._session() as session:
+            return queries.vectors(session.connection, ids, session.meta.settings.dimension)
+
+    def dense(self, vector: Matrix, limit: int, filters: Filters | None = None) -> list[Hit]:
+        """The chunks with the highest cosine to a unit vector.
+
+        A filter is equality on `source` (a value ending in `/` or `*` is a prefix),
+        `media_type`, `title` or a metadata key; several must all hold. With a filter the scan is
+        exact over the chunks that pass.
+        """
+        with self._session() as session:
+            return self._dense.search(session.connection, session.meta, vector, limit, filters)
+
+    def lexical(
+        self,
+        terms: Iterable[str],
+        limit: int,
+        filters: Filters | None = None,
+        weights: tuple[float, float] = (HEADING_WEIGHT, BODY_WEIGHT),
+    ) -> list[Hit]:
+        """The chunks that hold any of the index terms, best BM25 first.
+
+        `weights` are those of heading path and text; `filters` as in `dense`.
+        """
+        with self._session() as session:
+            return queries.lexical(session.connection, terms, limit, filters or {}, weights)
+
+    def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
+        """In how many chunks each index term stands; 0 for a term no chunk holds."""
+        with self._session() as session:
+            return queries.document_frequencies(session.connection, terms)
+
+    @contextmanager
+    def _session(self) -> Iterator[_Session]:
+        """This thread's read transaction, begun here unless one is open."""
+        current: _Session | None = getattr(self._thread, "session", None)
+        if current is not None:
+            yield current
+            return
+        with translate_errors(self._folder):
+            lent = self._pool.take()
+            _, connection = lent
+            try:
+                connection.execute("BEGIN")
+                self._thread.session = _Session(connection, read_meta(connection, self._folder))
+                yield self._thread.session
+            finally:
+                self._thread.session = None
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                self._pool.give(lent)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in the store, less those that vanish while they are counted."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total

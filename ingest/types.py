@@ -1,0 +1,131 @@
+"""What is stored: documents, their blocks and chunks, and ranked hits. Standard library only.
+
+Every offset in this package is half-open and counts Unicode code points of `Document.text`.
+"""
+
+import hashlib
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+BlockKind = Literal["heading", "prose", "list", "table", "code"]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A structural piece of a document: the chunker cuts between blocks before it cuts inside one.
+
+    `level` is 1 to 6 for a heading and 0 otherwise. `label` is a heading's text without markup.
+    """
+
+    start: int
+    end: int
+    kind: BlockKind
+    level: int = 0
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One readable text with its structure, as a loader made it.
+
+    `blocks` ascend, do not overlap and together hold every non-space character of `text`.
+    `page_starts[i]` is the offset where page i + 1 begins; it is empty for formats without pages.
+    """
+
+    source: str
+    title: str
+    media_type: str
+    text: str
+    blocks: tuple[Block, ...]
+    page_starts: tuple[int, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """The hex digest of the text: equal texts, equal digests."""
+        return text_sha256(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A retrievable slice of a document: `document.text[start:end] == text`.
+
+    `section` is the heading path, outermost first, joined by " > "; `page` counts from 1.
+    """
+
+    ordinal: int
+    start: int
+    end: int
+    text: str
+    page: int | None
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A live chunk as the store returns it, with its document's name and title.
+
+    `vector_id` is equal for two chunks whose embedded text is the same.
+    """
+
+    id: int
+    source: str
+    title: str
+    start: int
+    end: int
+    text: str
+    page: int | None
+    section: str
+    vector_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDocument:
+    """A document as the store holds it; `chunks` are in reading order."""
+
+    id: int
+    source: str
+    title: str
+    media_type: str
+    sha256: str
+    text: str
+    page_starts: tuple[int, ...]
+    metadata: Mapping[str, str]
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ranked chunk: a cosine in dense search, a positive BM25 score in lexical search."""
+
+    chunk_id: int
+    score: float
+
+
+def text_sha256(text: str) -> str:
+    """The hex digest of a text's UTF-8 bytes (lone surrogates never enter a document)."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def page_at(page_starts: tuple[int, ...], offset: int) -> int | None:
+    """The page, counted from 1, that holds an offset; None for a document without pages."""
+    return bisect_right(page_starts, offset) or None
+
+
+def embedded_text(title: str, section: str, text: str) -> str:
+    """What is embedded for a chunk: its heading path above its text.
+
+    What is embedded is not what is quoted: the prefix gives the vector its context, while
+    citations slice the text alone.
+    """
+    heading = heading_path(title, section)
+    return f"{heading}\n{text}" if heading else text
+
+
+def heading_path(title: str, section: str) -> str:
+    """Title and section as one path, the title left out where the section begins with it."""
+    if not title or section == title or section.startswith(title + " > "):
+        return section
+    return f"{title} > {section}" if section else title

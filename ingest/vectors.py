@@ -1,0 +1,95 @@
+"""Nearest vectors: the small seam, and the exact scan that serves most stores."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ingest.records import Matrix
+from ingest.types import Hit
+
+Ids = NDArray[np.int64]
+IdList = Sequence[int] | Ids
+
+
+class VectorIndex(Protocol):
+    """Finds the stored vectors nearest to a vector by cosine; all vectors have unit length.
+
+    An id stands for one vector for ever: adding it again changes nothing, and neither does
+    deleting an unknown one, so both can be replayed after a crash.
+    """
+
+    def add(self, ids: IdList, vectors: Matrix) -> None:
+        """Add rows; `vectors` has the shape (len(ids), dimension)."""
+        ...
+
+    def delete(self, ids: IdList) -> None:
+        """Forget these ids."""
+        ...
+
+    def search(self, vector: Matrix, limit: int) -> list[Hit]:
+        """At most `limit` hits, the highest cosine first."""
+        ...
+
+    def count(self) -> int:
+        """How many ids the index holds."""
+        ...
+
+
+class ExactIndex:
+    """Every vector in one array, compared one by one: exact, and nothing to keep on disk."""
+
+    def __init__(self, dimension: int) -> None:
+        self._ids: Ids = np.empty(0, np.int64)
+        self._vectors: Matrix = np.empty((0, dimension), np.float32)
+
+    @property
+    def ids(self) -> Ids:
+        """The ids in the index, ascending."""
+        return self._ids
+
+    @property
+    def vectors(self) -> Matrix:
+        """The vectors in the order of `ids`."""
+        return self._vectors
+
+    def add(self, ids: IdList, vectors: Matrix) -> None:
+        """Add rows; ids that are there already keep their vector."""
+        fresh = np.asarray(ids, np.int64)
+        new = ~np.isin(fresh, self._ids)
+        if not new.any():
+            return
+        merged, first = np.unique(np.concatenate([self._ids, fresh[new]]), return_index=True)
+        # Ids mostly arrive in ascending order: then nothing has to be moved.
+        rows = np.concatenate([self._vectors, np.asarray(vectors, np.float32)[new]])
+        in_order = len(first) == len(rows) and bool((np.diff(first) > 0).all())
+        self._ids, self._vectors = merged, rows if in_order else rows[first]
+
+    def delete(self, ids: IdList) -> None:
+        """Forget these ids; unknown ones are ignored."""
+        kept = ~np.isin(self._ids, np.asarray(ids, np.int64))
+        if not kept.all():
+            self._ids, self._vectors = self._ids[kept], self._vectors[kept]
+
+    def search(self, vector: Matrix, limit: int) -> list[Hit]:
+        """The highest cosines first; equal ones in the order of their ids."""
+        return nearest(self._ids, self._vectors, vector, limit)
+
+    def count(self) -> int:
+        """How many ids the index holds."""
+        return len(self._ids)
+
+
+def nearest(ids: Ids, vectors: Matrix, vector: Matrix, limit: int) -> list[Hit]:
+    """The `limit` rows with the highest cosine to `vector`; ties go to the smaller id."""
+    if limit <= 0 or not len(ids):
+        return []
+    scores = vectors @ np.asarray(vector, np.float32)
+    candidates = np.arange(len(ids))
+    if limit < len(ids):
+        # All that reach the limit-th best score, so that a tie at the border is settled by id.
+        border = np.partition(scores, len(ids) - limit)[len(ids) - limit]
+        candidates = np.flatnonzero(scores >= border)
+    order = candidates[np.lexsort((ids[candidates], -scores[candidates]))][:limit]
+    return [Hit(int(ids[row]), min(1.0, float(scores[row]))) for row in order]

@@ -1,0 +1,158 @@
+"""Words and index terms of any script: what both the lexical index and the verifier count.
+
+A word keeps its place in the original text, so that a match can be shown. A term is what two
+texts must share to be about the same thing: case, accents, endings and number formats removed.
+Scripts written without spaces give overlapping character pairs, as Lucene's CJK analyser does.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from itertools import chain
+from threading import Lock
+from typing import NamedTuple
+
+from Stemmer import Stemmer
+
+
+class Word(NamedTuple):
+    """A word: `text` is normalised, `start` and `end` are offsets in the original text."""
+
+    text: str
+    start: int
+    end: int
+
+
+# Ranges are given as escapes: most of these characters cannot be told apart on a screen.
+_UNSPACED = (
+    r"\u0e01-\u0e4e\u0e80-\u0ece\u1000-\u109f\u1780-\u17d3"  # Thai, Lao, Myanmar, Khmer
+    r"\u3005-\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    r"\uff66-\uff9f\uac00-\ud7af\U00020000-\U0003ffff"  # half-width kana, Hangul, rarer Han
+)
+# Marks that are part of a word though Python does not call them letters, with the invisible
+# characters that stand inside words: soft hyphen, zero-width space, joiner and non-joiner.
+_MARKS = (
+    r"\u00ad\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1-\u05c7\u0610-\u061a\u064b-\u065f"
+    r"\u0670\u06d6-\u06dc\u06df-\u06ed\u0900-\u0963\u0971-\u0dff\u0f18-\u0fbc\u1ab0-\u1aff"
+    r"\u1dc0-\u1dff\u200b-\u200d\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f"
+)
+_ASCII_WORD = re.compile(
+    r"(?:[A-Za-z]\.){2,}"  # U.S.
+    r"|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)"  # 1,204.5
+    r"|[vV]?\d+(?:\.\d+)+\w*"  # 3.11, v2.3.1, 3.0rc1
+    r"|[A-Za-z]+(?:-\d+)+(?!\w)"  # E-1042
+    r"|\w+(?:'[A-Za-z]+)*",
+    re.ASCII,
+)
+_ANY_WORD = re.compile(
+    rf"[{_UNSPACED}]+"
+    r"|(?:[A-Za-z]\.){2,}"
+    r"|\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\w)"
+    rf"|[vV]?\d+(?:\.\d+)+[^\W{_UNSPACED}]*"
+    r"|[A-Za-z]+(?:[-\u2010\u2011]\d+)+(?!\w)"
+    rf"|[^\W{_UNSPACED}](?:[^\W{_UNSPACED}]|[{_MARKS}])*(?:['\u2019][^\W\d_{_UNSPACED}]+)*"
+)
+_UNSPACED_RUN = re.compile(rf"[{_UNSPACED}]+")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200d\u2060\ufeff\ufe00-\ufe0f]")
+# Accents fall from Latin and Greek letters only: in Cyrillic, Thai or Devanagari they are letters.
+_ACCENTS = re.compile("(?<=[a-z\u03b1-\u03c9])[\u0300-\u036f]+|[\u0640\u064b-\u065f\u0670]")
+_THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)([a-z]{1,4})")
+_CODE = re.compile(r"[a-z]+(?:-\d+)+")
+_ORDINAL_ENDINGS = frozenset({"s", "st", "nd", "rd", "th"})
+# Short capitals that would read as a pronoun or a question word once their case is folded.
+_CAPITALS = frozenset({"IT", "US", "WHO"})
+
+_STOP_WORD_LIST = """
+    a about above after again all also am an and any are as at be because been before being below
+    between both but by can could did do does doing done down during each eg either else etc ever
+    few for from further had has have having he her here hers herself him himself his how i ie if
+    in into is it its itself just let me mine more most much must my myself nor no not of off on
+    once only or other our ours ourselves out over own per please quite rather same shall she
+    should so some such tell than that the their theirs them themselves then there these they this
+    those through to too under until up upon us very via was we were what whatever when where
+    whether which while who whoever whom whose why will with within without would yet you your
+    yours yourself yourselves
+    der das den dem des ein eine einen einem einer eines und oder aber ist sind waren wird werden
+    wurde wurden wer wie wo wann warum welche welcher welches von vom zu zum zur im auf auch aus
+    bei durch er sie ich wir ihr nicht nach sich als bis dass fur uber wenn
+"""
+STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
+"""English and German function and question words; German ones that are English words are not."""
+
+_stemmer = Stemmer("english", 0)
+_stemmer_lock = Lock()  # a Snowball stemmer keeps its working buffer between calls
+
+
+def words(text: str) -> list[Word]:
+    """The words of a text in order; a run of a script without spaces is one word."""
+    pattern = _ASCII_WORD if text.isascii() else _ANY_WORD
+    return [Word(normalise(m.group()), m.start(), m.end()) for m in pattern.finditer(text)]
+
+
+def terms(text: str) -> list[str]:
+    """The index terms of a text in order: stop words dropped, words stemmed, none empty."""
+    pattern = _ASCII_WORD if text.isascii() else _ANY_WORD
+    return list(chain.from_iterable(map(_word_terms, pattern.findall(text))))
+
+
+@lru_cache(maxsize=1 << 16)
+def normalise(word: str) -> str:
+    """One word, case folded, accents and invisible characters gone, `1,204.5` as `1204.5`."""
+    if word.isascii():
+        folded = word.lower()
+    else:
+        folded = unicodedata.normalize("NFKC", _INVISIBLE.sub("", word)).casefold()
+        folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", folded))
+        folded = unicodedata.normalize("NFC", folded).replace("\u2019", "'")
+        folded = folded.replace("\u2010", "-").replace("\u2011", "-")
+    if "," in folded and _THOUSANDS.fullmatch(folded):
+        folded = folded.replace(",", "")
+    return folded
+
+
+@lru_cache(maxsize=1 << 16)
+def _word_terms(word: str) -> tuple[str, ...]:
+    """The terms one word stands for; cached because a collection repeats its words."""
+    folded = normalise(word)
+    if _UNSPACED_RUN.fullmatch(folded):
+        return tuple(folded[i : i + 2] for i in range(max(1, len(folded) - 1)))
+    folded = folded.replace(".", "") if word[-1] == "." else folded
+    if "'" in folded:
+        folded = _without_apostrophe(folded)
+    if (folded in STOP_WORDS and word not in _CAPITALS) or not folded.strip("_"):
+        return ()
+    return _parts(folded)
+
+
+def _without_apostrophe(word: str) -> str:
+    """The word that carries the meaning: `company's` gives `company`, `don't` nothing."""
+    head, _, tail = word.partition("'")
+    if word.endswith("n't") or (head in STOP_WORDS and len(tail) <= 2):
+        return ""
+    return head if len(head) >= len(tail) else tail  # l'homme: the longer part
+
+
+def _parts(word: str) -> tuple[str, ...]:
+    """A word as terms: an identifier also as its parts, a quantity as number and unit."""
+    if "_" in word:
+        parts = [part for part in word.split("_") if part]
+        whole = "_".join(parts)
+        return (_stem(whole),) if len(parts) == 1 else (whole, *map(_stem, parts))
+    if _CODE.fullmatch(word):
+        parts = word.split("-")
+        return ("".join(parts), _stem(parts[0]), *parts[1:])
+    if word[0] == "v" and "." in word:
+        return (word[1:],)
+    if quantity := _QUANTITY.fullmatch(word):
+        number, unit = quantity.groups()
+        return (number,) if unit in _ORDINAL_ENDINGS else (number, unit)
+    return (_stem(word),)
+
+
+def _stem(word: str) -> str:
+    """The Snowball stem of a Latin word; other words and numbers as they are."""
+    if len(word) < 3 or not (word.isascii() and word.isalpha()):
+        return word
+    with _stemmer_lock:
+        return str(_stemmer.stemWord(word))

@@ -1,0 +1,1 @@
+"""From a question to a cited, checked answer: retrieve, pack, chat, ground. Imports ingest."""

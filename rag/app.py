@@ -1,0 +1,84 @@
+"""From settings to held resources: an open store, its embedder and, if configured, a chat model."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ingest.embed import open_embedder
+from ingest.loaders.limits import LoadLimits
+from ingest.store import Store
+from ingest.sync import SyncSettings
+from rag.answer import Question, Resources, ask, ask_stream
+from rag.chat import ChatSettings, OpenAIChat
+from rag.config import OPENAI_URL, Settings
+from rag.retrieve import Retrieval, retrieve
+from rag.types import Answer, Event
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The system opened for questions; it serves any number of them."""
+
+    resources: Resources
+
+    @property
+    def store(self) -> Store:
+        """The open store."""
+        return self.resources.store
+
+    def ask(self, question: Question) -> Answer:
+        """The whole answer. Raises the error behind an answer that failed."""
+        return ask(question, self.resources)
+
+    def ask_stream(self, question: Question) -> Iterator[Event]:
+        """The answer as it comes, as typed events."""
+        return ask_stream(question, self.resources)
+
+    def search(
+        self, question: str, filters: Mapping[str, str] | None = None, k: int | None = None
+    ) -> Retrieval:
+        """The passages alone; `k` overrides the setting."""
+        settings = self.resources.settings.retrieval
+        if k is not None:
+            settings = replace(settings, k=k)
+        return retrieve(question, self.store, self.resources.embedder, settings, filters)
+
+
+@contextmanager
+def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
+    """Open the store for reading, with the embedding model it was built with."""
+    with Store.open(store_folder) as store:
+        embedder = open_embedder(store.settings.model)
+        chat = open_chat(settings) if settings.chat_configured else None
+        try:
+            yield App(Resources(store, embedder, settings, chat))
+        finally:
+            if chat is not None:
+                chat.close()
+
+
+def open_chat(settings: Settings) -> OpenAIChat:
+    """The configured chat API; no connection is made before the first question."""
+    return OpenAIChat(
+        ChatSettings(
+            base_url=settings.chat.base_url or OPENAI_URL,
+            api_key="" if settings.key_withheld else settings.chat.api_key,
+            model=settings.chat.model,
+        )
+    )
+
+
+def sync_settings(
+    settings: Settings, *, dry_run: bool = False, prune: bool | None = None
+) -> SyncSettings:
+    """The part of the settings that an ingest needs."""
+    ingest = settings.ingest
+    limits = LoadLimits(
+        max_seconds=ingest.max_seconds,
+        max_memory=ingest.max_memory,
+        max_pages=ingest.max_pages,
+        max_text=ingest.max_text,
+        max_file=ingest.max_file,
+    )
+    return SyncSettings(settings.index, limits, ingest.jobs, dry_run=dry_run, prune=prune)

@@ -1,0 +1,311 @@
+"""What goes over the wire to an OpenAI-compatible API and what comes back. Pure: no I/O, no clock.
+
+A request body from messages and options, and replies, whole or streamed, as deltas. What can go
+wrong inside a reply is raised as a `Failed` (rag/chat_failures.py).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rag.chat_failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
+from rag.sse import EventParser, EventTooLong, ServerEvent
+from rag.types import ChatDelta, Message, Usage
+
+MAX_ANSWER_BYTES = 64 * 1024
+MAX_ANSWER_TOKENS = 4_000
+MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
+_REASONING_TAG = re.compile(r"<(/?)think(?:ing)?>")
+_REASONING_TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatOptions:
+    """How one reply is made. `deadline_s` bounds every wait for it, retries included.
+
+    At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server.
+    """
+
+    temperature: float | None = 0.0
+    max_tokens: int | None = 500
+    deadline_s: float = 120.0
+    stream: bool = True
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+
+
+def request_body(
+    model: str, messages: Sequence[Message], options: ChatOptions, dropped: frozenset[str]
+) -> dict[str, Any]:
+    """The JSON body of a request; `dropped` are fields this API has refused before.
+
+    A refused max_tokens goes as max_completion_tokens, where reasoning counts as well: it is not
+    capped, for the cap is meant for answers.
+    """
+    limit = options.max_tokens
+    fields: dict[str, Any] = {
+        "max_tokens": None if limit is None else min(limit, MAX_ANSWER_TOKENS),
+        "temperature": options.temperature,
+        "stop": list(options.stop) or None,
+        "seed": options.seed,
+        "stream_options": {"include_usage": True} if options.stream else None,
+    }
+    if "max_tokens" in dropped:
+        fields["max_completion_tokens"] = limit
+    wanted = {n: v for n, v in fields.items() if v is not None and n not in dropped}
+    texts = [{"role": m.role, "content": _encodable(m.content)} for m in messages]
+    return {"model": model, "messages": texts, "stream": options.stream, **wanted}
+
+
+def _encodable(text: str) -> str:
+    """A lone surrogate, from a badly encoded command line, would make the body unreadable."""
+    return text.encode("utf-8", errors="replace").decode()
+
+
+class Reply:
+    """One reply as it comes in: bytes to deltas, streamed events and a plain JSON body alike.
+
+    Which of the two it is shows in the first byte; what was asked for and the content type do not
+    decide, because servers ignore the one and mislabel the other.
+    """
+
+    def __init__(self, peer: Peer) -> None:
+        self._peer = peer
+        self._parser = EventParser()
+        self._reasoning = _ReasoningFilter()
+        self._bytes = bytearray()  # the white space before the first byte, then a JSON body
+        self._received = 0
+        self._form: str = ""
+        self._pieces: list[str] = []
+        self._room = MAX_ANSWER_BYTES
+        self._refusal = ""
+        self._usage: Usage | None = None
+        self._model: str | None = None
+        self.finish_reason: str | None = None
+        self.ended = False
+
+    @property
+    def text(self) -> str:
+        """The answer so far, without reasoning: what has been yielded."""
+        return "".join(self._pieces)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the server said that the answer is at its end."""
+        return self.ended or self.finish_reason is not None
+
+    @property
+    def full(self) -> bool:
+        """Whether the cap on answers is reached: nothing more is wanted."""
+        return self._room < 0
+
+    def feed(self, data: bytes) -> Iterator[ChatDelta]:
+        """Yield the text that `data` completes. Raises Failed."""
+        self._received += len(data)
+        if self._received > MAX_BODY_BYTES:
+            raise Failed(
+                ChatUnavailable(f"{self._peer.host} sent an over-long reply", BASE_URL_HINT)
+            )
+        if self._form != "events":
+            self._bytes += data
+        if not self._form:
+            data = self._settle_form()
+        if self._form == "events":
+            yield from self._events(self._parser.feed(data))
+
+    def end(self) -> Iterator[ChatDelta]:
+        """Yield what is left and at last the delta with finish reason and usage. Raises Failed."""
+        if self._form == "json":
+            yield from self._payload(parsed(bytes(self._bytes)), "message")
+        elif self._form == "events" and not self.ended:
+            yield from self._events(self._parser.close())
+        yield from self._show(self._reasoning.finish())
+        if not self.complete and self._form != "json":
+            raise self._broken("ended its reply too early")
+        if not self._pieces:
+            raise self._no_answer()
+        if self.finish_reason == "content_filter":
+            raise Failed(ChatIncomplete("the API's content filter cut the answer off"))
+        yield ChatDelta("", self.finish_reason or "stop", self._usage, self._model)
+
+    def _settle_form(self) -> bytes:
+        first = bytes(self._bytes).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
+        if first == b"<":
+            message = f"{self._peer.host} answered with a web page instead of a reply"
+            raise Failed(ChatRejected(message, f"{BASE_URL_HINT}: most end in /v1"))
+        if not first:
+            return b""
+        self._form = "json" if first in (b"{", b"[") else "events"
+        return bytes(self._bytes)
+
+    def _events(self, events: Iterator[ServerEvent]) -> Iterator[ChatDelta]:
+        try:
+            for event in events:
+                data = event.data.strip()
+                self.ended = data == "[DONE]"
+                if self.ended or self.full:
+                    return
+                if data:
+                    yield from self._payload(parsed(data), event.name)
+        except EventTooLong as error:
+            raise Failed(
+                ChatUnavailable(f"{self._peer.host} sent {error}", BASE_URL_HINT)
+            ) from error
+
+    def _payload(self, payload: object, event: str) -> Iterator[ChatDelta]:
+        """Take one chunk or body; only its first choice counts, for one is asked for."""
+        if not isinstance(payload, dict):
+            if payload is not None and not self.complete:
+                raise self._broken("sent a reply that is not valid JSON")
+            return
+        if payload.get("error") or event == "error":
+            raise failure_inside(payload, self._peer)
+        self._usage = _usage(payload.get("usage")) or self._usage
+        self._model = _string(payload.get("model")) or self._model
+        choices = payload.get("choices")
+        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+        body = _mapping(choice.get("delta") or choice.get("message"))
+        self.finish_reason = _string(choice.get("finish_reason")) or self.finish_reason
+        self._refusal += _content_text(body.get("refusal"))
+        yield from self._show(self._visible(_content_text(body.get("content"))))
+        if self.finish_reason == "error":
+            raise self._broken("broke off its reply with an error")
+
+    def _visible(self, text: str) -> str:
+        try:
+            return self._reasoning.feed(text)
+        except _ReasoningShown:
+            self._pieces.clear()  # it was not the answer: it must not be kept as a partial one
+            message = "the model's reasoning came unmarked, as if it were the answer"
+            hint = (
+                "ask with --no-stream, or let the server send reasoning apart (reasoning_content)"
+            )
+            raise Failed(ChatRejected(message, hint)) from None
+
+    def _show(self, text: str) -> Iterator[ChatDelta]:
+        if self.full:
+            return
+        if not self._pieces:
+            text = text.lstrip()
+        raw = text.encode("utf-8", errors="replace")
+        if len(raw) > self._room:
+            text = raw[: self._room].decode("utf-8", errors="ignore")
+            self.finish_reason = "length"
+        self._room -= len(raw)
+        if text:
+            self._pieces.append(text)
+            yield ChatDelta(text)
+
+    def _broken(self, happened: str) -> Failed:
+        # Some servers end an empty stream where the prompt does not fit.
+        hint = "ask again; if it happens every time, lower prompt.budget"
+        return Failed(ChatIncomplete(f"{self._peer.host} {happened}", hint), retry=True)
+
+    def _no_answer(self) -> Failed:
+        if self._refusal:
+            told = f"{NO_ANSWER}: it refused: {clean(self._refusal, self._peer.key)}"
+            return Failed(ChatRejected(told, "put the question differently"))
+        if self.finish_reason == "content_filter":
+            told = f"{NO_ANSWER}: the API's content filter stopped it"
+            return Failed(ChatRejected(told, "put the question differently"))
+        if self.finish_reason == "length":
+            told = f"{NO_ANSWER}: its reasoning used up all tokens"
+            return Failed(ChatRejected(told, "raise chat.max_tokens"))
+        hint = "ask again, lower prompt.budget, or name another model with chat.model"
+        return Failed(ChatRejected(NO_ANSWER, hint))
+
+
+class _ReasoningShown(Exception):
+    """A closing tag without its opening one: what was shown before it was reasoning."""
+
+
+class _ReasoningFilter:
+    """Drops <think>...</think> from text that comes in pieces, tags cut in two included.
+
+    Chat templates may open the tag in the prompt, so that a reply holds the closing one alone:
+    then everything before it was reasoning. A tag in mid-answer that is never closed is a mention.
+    """
+
+    def __init__(self) -> None:
+        self._pending = ""
+        self._inside = False
+        self._shown = False
+        self._mention: list[str] | None = None
+
+    def feed(self, text: str) -> str:
+        """The part of the text so far that is safe to show. Raises _ReasoningShown."""
+        self._pending += text
+        visible = ""
+        while tag := _REASONING_TAG.search(self._pending):
+            before, self._pending = self._pending[: tag.start()], self._pending[tag.end() :]
+            if self._inside:
+                self._inside = not tag[1]
+                self._hide(before + tag[0])
+            elif not tag[1]:
+                visible += before
+                self._inside = True
+                self._mention = [tag[0]] if self._shown or visible.strip() else None
+            elif self._shown:
+                raise _ReasoningShown
+            else:
+                visible = ""
+        return self._release(visible)
+
+    def finish(self) -> str:
+        """What was held back and turned out to be text."""
+        rest = "" if self._inside else self._pending
+        if self._inside and self._mention is not None:
+            rest = "".join(self._mention) + self._pending
+        self._pending, self._inside = "", False
+        return rest
+
+    def _release(self, visible: str) -> str:
+        held = next(
+            (n for n in range(len("</thinking>") - 1, 0, -1) if _tag_begins(self._pending[-n:])), 0
+        )
+        settled = self._pending[: len(self._pending) - held]
+        self._pending = self._pending[len(settled) :]
+        if self._inside:
+            self._hide(settled)
+        else:
+            visible += settled
+        self._shown = self._shown or bool(visible.strip())
+        return visible
+
+    def _hide(self, text: str) -> None:
+        if self._mention is not None:
+            self._mention.append(text)
+
+
+def _tag_begins(tail: str) -> bool:
+    return bool(tail) and any(tag.startswith(tail) for tag in _REASONING_TAGS)
+
+
+def _content_text(content: object) -> str:
+    """The text of a content: a string, nothing, or a list of parts of which some are text."""
+    if isinstance(content, str):
+        return content
+    parts = map(_mapping, content) if isinstance(content, list) else ()
+    return "".join(
+        part["text"]
+        for part in parts
+        if part.get("type", "text") == "text" and isinstance(part.get("text"), str)
+    )
+
+
+def _usage(value: object) -> Usage | None:
+    counts = _mapping(value)
+    prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
+    if type(prompt) is not int or type(completion) is not int or min(prompt, completion) < 0:
+        return None
+    return Usage(prompt, completion)
+
+
+def _string(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

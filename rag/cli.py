@@ -1,0 +1,591 @@
+"""The `rag` command: parse, call, print. Results go to standard output, all else to standard error.
+
+Nothing heavy is imported before a command needs it: `rag --help` and `rag ask` must start fast.
+"""
+
+import os
+
+# Before numpy is first imported: one question is too small for several BLAS threads.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.exceptions import TyperException
+
+from ingest.errors import RagError, UsageError
+
+if TYPE_CHECKING:
+    from ingest.sync import Progress
+    from rag.app import App
+    from rag.config import Settings
+    from rag.types import Answer, Event
+
+INTERRUPTED = 130
+SOME_FILES_FAILED = 7
+ABSTAINED = 10
+
+app = typer.Typer(
+    name="rag",
+    help="Ask questions of your own documents and get answers you can check.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+config_app = typer.Typer(help="Effective settings.", no_args_is_help=True, rich_markup_mode=None)
+eval_app = typer.Typer(
+    help="Score retrieval and grounding.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(config_app, name="config")
+app.add_typer(eval_app, name="eval")
+
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="DIR", help="The store; default: nearest .rag/.")
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="Read this instead of rag.toml.")
+]
+VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Details and tracebacks.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+KOption = Annotated[int | None, typer.Option("-k", min=1, help="How many passages at most.")]
+FilterOption = Annotated[
+    list[str] | None,
+    typer.Option("--filter", metavar="KEY=VALUE", help="Only documents with this; repeatable."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How a command speaks: `as_json` to standard output, notes to standard error unless quiet."""
+
+    as_json: bool = False
+    quiet: bool = False
+
+    def note(self, text: str) -> None:
+        """One line for the person, not for scripts."""
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
+    def result(self, data: dict[str, Any], text: str) -> None:
+        """The command's result, in the form that was asked for."""
+        print(json.dumps(data, ensure_ascii=False) if self.as_json else text)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as distribution_version
+
+        print(distribution_version("ragcite"))
+        raise typer.Exit
+
+
+@app.command()
+def ingest(
+    paths: Annotated[
+        list[Path] | None, typer.Argument(metavar="PATH…", help="Files and folders.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what would be done, and do nothing.")] = False,
+    prune: Annotated[
+        bool | None, typer.Option(help="Remove documents whose files are gone (default: yes).")
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read files.")] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Bring files and folders into the store: add, update, and remove what vanished.
+
+    Without a PATH, everything ingested before is brought up to date.
+    """
+    from ingest.sync import sync
+    from rag.app import sync_settings
+    from rag.config import find_store
+    from rag.render import report_json, report_text
+
+    output = Output(as_json, quiet)
+    settings = _settings({"store": store, "ingest.jobs": jobs}, config)
+    folder = find_store(settings, create=bool(paths))
+    with _progress_bar(output) as on_progress:
+        report = sync(
+            folder, paths or [], sync_settings(settings, dry_run=dry_run, prune=prune), on_progress
+        )
+    for note in report.notes:
+        output.note(note)
+    output.result(report_json(report), report_text(report, verbose=verbose))
+    if report.failed:
+        raise typer.Exit(SOME_FILES_FAILED)
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="The question; `-` reads standard input.")] = "",
+    k: KOption = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")] = None,
+    filters: FilterOption = None,
+    model: Annotated[str | None, typer.Option(help="The chat model.")] = None,
+    extractive: Annotated[bool, typer.Option("--extractive", help="Use no chat API.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")] = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print when complete.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how it was found.")] = False,
+    fail_on_abstain: Annotated[
+        bool, typer.Option("--fail-on-abstain", help="Exit with 10 when there is no answer.")
+    ] = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer a question from the documents, with the exact words each sentence rests on."""
+    from rag.answer import Question
+
+    output = Output(as_json, quiet)
+    flags = {"retrieval.k": k, "prompt.budget": budget, "chat.model": model, "store": store}
+    settings = _settings(flags, config)
+    request = Question(
+        _read_question(question),
+        filters=_filters(filters),
+        extractive=extractive or not settings.chat_configured,
+        strict=strict,
+        stream=not no_stream,
+    )
+    with _open_app(settings, output) as opened:
+        _note_answerer(settings, output, extractive=extractive)
+        answer, error = _show(opened.ask_stream(request), output, explain=explain)
+    if error is not None:
+        raise _Reported(error)
+    if answer.status == "abstained" and fail_on_abstain:
+        raise typer.Exit(ABSTAINED)
+
+
+@app.command()
+def search(
+    question: Annotated[str, typer.Argument(help="The question; `-` reads standard input.")] = "",
+    k: KOption = None,
+    filters: FilterOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the passages a question retrieves, without an answer."""
+    from time import perf_counter
+
+    from rag.render import passages_json, passages_text
+
+    output = Output(as_json, quiet)
+    text = _read_question(question)
+    with _open_app(_settings({"retrieval.k": k, "store": store}, config), output) as opened:
+        start = perf_counter()
+        passages = opened.search(text, _filters(filters)).passages
+        milliseconds = round((perf_counter() - start) * 1000, 2)
+    data = {
+        "question": text,
+        "passages": passages_json(passages),
+        "timings_ms": {"retrieve": milliseconds, "total": milliseconds},
+    }
+    output.result(data, passages_text(passages) or "No passage matches.")
+
+
+@app.command()
+def status(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """What the store holds."""
+    from rag.render import status_json, status_text
+
+    output = Output(as_json, quiet)
+    with _open_store(store, config) as opened:
+        current = opened.status()
+    output.result(status_json(current), status_text(current))
+
+
+@app.command("list")
+def list_sources(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The documents in the store, one a line."""
+    from rag.render import sources_json, sources_text
+
+    output = Output(as_json, quiet)
+    with _open_store(store, config) as opened:
+        sources = opened.sources()
+    output.result(sources_json(sources), sources_text(sources))
+
+
+@app.command()
+def show(
+    source: Annotated[str, typer.Argument(help="A source as `rag list` names it.")],
+    page: Annotated[int | None, typer.Option(min=1, help="Only this page.")] = None,
+    span: Annotated[
+        str | None, typer.Option(metavar="START:END", help="Only these characters.")
+    ] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The stored text of a document: what every offset counts in."""
+    from rag.render import document_json, printable
+
+    output = Output(as_json, quiet)
+    with _open_store(store, config) as opened:
+        document = opened.document(source)
+    start, end = _range(document.text, document.page_starts, page, span)
+    data = document_json(document) | {"text": document.text[start:end]}
+    if page or span:
+        data |= {"start": start, "end": end}
+    output.result(data, "\n".join(map(printable, document.text[start:end].split("\n"))))
+
+
+@app.command()
+def remove(
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE…", help="As in `rag list`.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Take documents out of the store; their files stay."""
+    from ingest.sync import remove as remove_sources
+    from rag.config import find_store
+
+    output = Output(as_json, quiet)
+    settings = _settings({"store": store}, config)
+    removed = remove_sources(find_store(settings), sources)
+    output.result({"removed": list(removed)}, "\n".join(f"removed {name}" for name in removed))
+
+
+@app.command()
+def rebuild(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the store anew from what it holds; nothing is embedded again."""
+    from ingest.rebuild import rebuild as rebuild_store
+    from rag.config import find_store
+    from rag.render import rebuilt_json, rebuilt_text
+
+    output = Output(as_json, quiet)
+    rebuilt = rebuild_store(find_store(_settings({"store": store}, config)))
+    output.result(rebuilt_json(rebuilt), rebuilt_text(rebuilt))
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the whole installation: model, store, index and chat API."""
+    from rag.doctor import checks
+
+    output = Output(as_json, quiet)
+    results = checks(_settings({"store": store}, config))
+    lines = []
+    for check in results:
+        lines.append(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
+        if check.hint and not check.passed:
+            lines.append(f"     {check.hint}")
+    data = {
+        "checks": [
+            {"name": c.name, "ok": c.passed, "detail": c.detail, "hint": c.hint} for c in results
+        ]
+    }
+    output.result(data, "\n".join(lines))
+    if not all(check.passed for check in results):
+        raise typer.Exit(1)
+
+
+@config_app.command("show")
+def config_show(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """All settings, their values, and where each comes from; a key is never shown."""
+    from rag.config import setting_names, setting_value
+
+    settings = _settings({"store": store}, config)
+    rows = [
+        (name, setting_value(settings, name), settings.origins.get(name, "default"))
+        for name in setting_names()
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    Output(as_json, quiet).result(
+        {name: {"value": value, "origin": origin} for name, value, origin in rows},
+        "\n".join(f"{name:<{width}}  {value!s:<24}  {origin}" for name, value, origin in rows),
+    )
+
+
+@eval_app.command("run")
+def eval_run(
+    question_set: Annotated[Path, typer.Argument(metavar="SET", help="A folder or a file.")],
+    extractive: Annotated[bool, typer.Option("--extractive", help="Use no chat API.")] = False,
+    retrieval_only: Annotated[
+        bool, typer.Option("--retrieval-only", help="Score the passages alone.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first questions.")] = None,
+    k: KOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask every question of a set and score retrieval, grounding and refusals."""
+    from eval.command import RunOptions, run_set
+    from eval.report import report_to_json, report_to_text
+
+    output = Output(as_json, quiet)
+    settings = _settings({"retrieval.k": k, "store": store}, config)
+    options = RunOptions(extractive=extractive, retrieval_only=retrieval_only, limit=limit)
+    with _progress_bar(output) as on_progress:
+        report = run_set(question_set, settings, options, on_progress)
+    output.result(report_to_json(report), report_to_text(report))
+
+
+def main() -> None:
+    """The console script: runs a command and turns every error into its exit code."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except RagError as error:
+        code = _report(error)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001  # the outermost border: no traceback without -v
+        code = _unexpected(error)
+    sys.exit(code or 0)
+
+
+class _Reported(RagError):
+    """An error whose message has been shown with the answer already; only its code is left."""
+
+    def __init__(self, error: RagError) -> None:
+        super().__init__(error.message, error.hint)
+        self.code = error.exit_code
+
+
+def _interrupt(signum: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _report(error: RagError) -> int:
+    """Show an error in at most two lines, as JSON where that was asked for."""
+    from rag.render import error_json, printable
+
+    if isinstance(error, _Reported):
+        return error.code
+    if "--json" in sys.argv:
+        print(json.dumps(error_json(error), ensure_ascii=False))
+    print(f"rag: {printable(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"     {printable(error.hint)}", file=sys.stderr)
+    if _verbose():
+        import traceback
+
+        traceback.print_exception(error)
+    return error.exit_code
+
+
+def _unexpected(error: Exception) -> int:
+    if isinstance(error, typer.Abort):
+        return INTERRUPTED
+    if isinstance(error, TyperException):
+        return _usage(error)
+    summary = " ".join(f"{type(error).__name__}: {error}".split())
+    unexpected = RagError(f"unexpected error: {summary}", "run again with -v for the traceback")
+    unexpected.__cause__ = error
+    return _report(unexpected)
+
+
+def _usage(error: TyperException) -> int:
+    """A mistake on the command line, in the same two shapes as every other error."""
+    context = getattr(error, "ctx", None)
+    hint = f"see `{context.command_path} --help`" if context else "see `rag --help`"
+    return _report(UsageError(error.format_message(), hint))
+
+
+def _verbose() -> bool:
+    return any(flag in sys.argv for flag in ("-v", "--verbose"))
+
+
+def _settings(flags: dict[str, Any], config: Path | None) -> "Settings":
+    from rag.config import load_settings
+
+    return load_settings(flags, config=config)
+
+
+def _read_question(argument: str) -> str:
+    """The question from the command line, or from a pipe."""
+    piped = argument == "-" or (not argument and not sys.stdin.isatty())
+    text = sys.stdin.read() if piped else argument
+    if not text.strip():
+        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
+    return text.strip()
+
+
+def _filters(pairs: list[str] | None) -> dict[str, str]:
+    filters = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise UsageError(f"not a filter: {pair!r}", "write `--filter KEY=VALUE`")
+        filters[key] = value
+    return filters
+
+
+def _range(
+    text: str, page_starts: tuple[int, ...], page: int | None, span: str | None
+) -> tuple[int, int]:
+    """The characters that `--page` or `--span` asks for."""
+    if span is not None:
+        start, colon, end = span.partition(":")
+        if not (colon and start.isdigit() and end.isdigit() and int(start) <= int(end)):
+            raise UsageError(f"not a span: {span!r}", "write `--span START:END`, as in `0:100`")
+        return min(int(start), len(text)), min(int(end), len(text))
+    if page is None:
+        return 0, len(text)
+    if page > len(page_starts):
+        count = len(page_starts)
+        raise UsageError(f"no page {page}: the document has {count or 'no'} pages", "check --page")
+    ends = (*page_starts[1:], len(text))
+    return page_starts[page - 1], ends[page - 1]
+
+
+@contextmanager
+def _open_store(store: str | None, config: Path | None) -> Iterator[Any]:
+    from ingest.store import Store
+    from rag.config import find_store
+
+    with Store.open(find_store(_settings({"store": store}, config))) as opened:
+        yield opened
+
+
+@contextmanager
+def _open_app(settings: "Settings", output: Output) -> Iterator["App"]:
+    from rag.app import open_app
+    from rag.config import find_store
+
+    with open_app(settings, find_store(settings)) as opened:
+        if opened.store.status().documents == 0:
+            output.note("the store is empty: run `rag ingest PATH`")
+        yield opened
+
+
+def _note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:
+    if not extractive and not settings.chat_configured:
+        output.note(
+            "no chat API configured: answering with the documents' own sentences "
+            "(set OPENAI_API_KEY or OPENAI_BASE_URL for written answers)"
+        )
+    if settings.key_withheld and not extractive:
+        output.note(
+            f"the key is not sent to {settings.chat.base_url}, which a project file names; "
+            "set OPENAI_BASE_URL in the environment to allow it"
+        )
+
+
+def _show(
+    events: Iterator["Event"], output: Output, *, explain: bool
+) -> tuple["Answer", RagError | None]:
+    """Print an answer as it comes, sentence by checked sentence; return it with its failure."""
+    from rag import render
+    from rag.types import Finished, Retrieved, SentenceDone
+
+    shown = 0
+    for event in events:
+        match event:
+            case Retrieved(trace=trace) if explain and trace:
+                print(render.explain_text(trace), file=sys.stderr)
+            case SentenceDone(sentence=sentence, separator=separator) if not output.as_json:
+                # The separator keeps the answer's paragraphs and list lines as they are.
+                print((separator if shown else "") + render.sentence_text(sentence), end="")
+                sys.stdout.flush()
+                shown += 1
+            case Finished(answer=answer, error=error):
+                break
+    if output.as_json:
+        data = render.answer_json(answer) | (render.error_json(error) if error else {})
+        print(json.dumps(data, ensure_ascii=False))
+    else:
+        print(render.ending_text(answer))
+    for warning in answer.warnings:
+        output.note(f"note: {render.printable(warning)}")
+    if error:
+        print(f"rag: {render.printable(error.message)}", file=sys.stderr)
+        if error.hint:
+            print(f"     {render.printable(error.hint)}", file=sys.stderr)
+    return answer, error
+
+
+@contextmanager
+def _progress_bar(output: Output) -> Iterator[Any]:
+    """A progress bar on a terminal; nothing elsewhere."""
+    if output.quiet or not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as ProgressBar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[detail]}"),
+        TimeRemainingColumn(),
+    )
+    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, unit="", detail="", start=True)
+
+        def advance(progress: "Progress") -> None:
+            bar.update(
+                task,
+                description=progress.stage,
+                completed=progress.done,
+                total=progress.total,
+                unit=progress.unit,
+                detail=progress.detail,
+            )
+
+        yield advance

@@ -1,0 +1,98 @@
+"""`rag doctor`: checks of the whole installation, each with what to do when it fails."""
+
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from ingest.embed import open_embedder
+from ingest.errors import RagError, StoreMissing
+from ingest.store import Store
+from rag.app import open_chat
+from rag.config import Settings, find_store
+from rag.types import Message
+
+_LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `hint` mends it where it failed."""
+
+    name: str
+    passed: bool
+    detail: str
+    hint: str = ""
+
+
+def checks(settings: Settings) -> tuple[Check, ...]:
+    """Run every check; a failure of one never hides the next."""
+    probes: tuple[tuple[str, Callable[[Settings], str]], ...] = (
+        ("python", _python),
+        ("libraries", _libraries),
+        ("embedding model", _embedding),
+        ("store", _store),
+        ("index", _index),
+        ("chat API", _chat),
+    )
+    return tuple(_run(name, probe, settings) for name, probe in probes)
+
+
+def _run(name: str, probe: Callable[[Settings], str], settings: Settings) -> Check:
+    try:
+        return Check(name, True, probe(settings))
+    except StoreMissing as error:
+        # A fresh installation is sound: there is only nothing in it yet.
+        return Check(name, True, error.message)
+    except RagError as error:
+        return Check(name, False, error.message, error.hint)
+
+
+def _python(settings: Settings) -> str:
+    return f"{sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}"
+
+
+def _libraries(settings: Settings) -> str:
+    def found(name: str) -> str:
+        try:
+            return f"{name} {version(name)}"
+        except PackageNotFoundError as error:
+            raise RagError(f"{name} is not installed", "run `pip install ragcite`") from error
+
+    return ", ".join(map(found, _LIBRARIES))
+
+
+def _embedding(settings: Settings) -> str:
+    embedder = open_embedder(settings.embedding.model)
+    vector = embedder.embed_query("a question")
+    return f"{embedder.name}, {len(vector)} dimensions, weights as published"
+
+
+def _store(settings: Settings) -> str:
+    with Store.open(find_store(settings)) as store:
+        status = store.status()
+        return f"{status.documents} documents, {status.chunks} chunks, format {status.format}"
+
+
+def _index(settings: Settings) -> str:
+    with Store.open(find_store(settings)) as store:
+        store.check()
+        return f"agrees with the store at generation {store.generation}"
+
+
+def _chat(settings: Settings) -> str:
+    if not settings.chat_configured:
+        return "none configured: answers are extractive"
+    chat = open_chat(settings)
+    try:
+        _first_words(chat.stream([Message("user", "Reply with the word yes.")]))
+    finally:
+        chat.close()
+    return f"{settings.chat.model} answers"
+
+
+def _first_words(deltas: Iterator[object]) -> None:
+    """Wait for the first piece of a reply, and hang up."""
+    for _ in deltas:
+        break

@@ -1,0 +1,269 @@
+"""Answers, passages and reports as JSON objects and as text for a terminal."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ingest.errors import RagError
+from ingest.rebuild import Rebuilt
+from ingest.records import SourceInfo, StoreStatus
+from ingest.sync import SyncReport
+from ingest.types import StoredDocument
+from rag.types import Answer, Citation, Passage, Sentence
+
+_UNPRINTABLE = re.compile(
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
+_QUOTE_CHARACTERS = 400
+_PASSAGE_CHARACTERS = 300
+_NEAREST = 3
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The object that `rag ask --json` prints."""
+    return {
+        "question": answer.question,
+        "answer": answer.answer,
+        "status": answer.status,
+        "answerer": answer.answerer,
+        "model": answer.model,
+        "sentences": [_sentence_json(sentence) for sentence in answer.sentences],
+        "citations": [asdict(citation) for citation in answer.citations],
+        "passages": passages_json(answer.passages),
+        "grounding": answer.grounding,
+        "confidence": round(answer.confidence, 4),
+        "usage": asdict(answer.usage),
+        "timings_ms": {name: round(ms, 2) for name, ms in answer.timings_ms.items()},
+        "warnings": list(answer.warnings),
+    }
+
+
+def _sentence_json(sentence: Sentence) -> dict[str, Any]:
+    score = None if sentence.score is None else round(sentence.score, 4)
+    return asdict(sentence) | {"citations": list(sentence.citations), "score": score}
+
+
+def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
+    """Passages in the shape that ask and search share."""
+    return [
+        {
+            "number": passage.number,
+            "source": passage.chunk.source,
+            "title": passage.chunk.title,
+            "page": passage.chunk.page,
+            "section": passage.chunk.section,
+            "start": passage.chunk.start,
+            "end": passage.chunk.end,
+            "text": passage.chunk.text,
+            "score": round(passage.score, 4),
+            "dense_rank": passage.dense_rank,
+            "lexical_rank": passage.lexical_rank,
+        }
+        for passage in passages
+    ]
+
+
+def report_json(report: SyncReport) -> dict[str, Any]:
+    """The object that `rag ingest --json` prints."""
+    return {
+        "added": list(report.added),
+        "updated": list(report.updated),
+        "removed": list(report.removed),
+        "unchanged": report.unchanged,
+        "skipped": [{"source": s.source, "reason": s.reason} for s in report.skipped],
+        "failed": [{"source": f.source, "error": f.error, "hint": f.hint} for f in report.failed],
+        "chunks": report.chunks,
+        "tokens": report.tokens,
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def document_json(document: StoredDocument) -> dict[str, Any]:
+    """The object that `rag show --json` prints."""
+    return {
+        "source": document.source,
+        "title": document.title,
+        "media_type": document.media_type,
+        "sha256": document.sha256,
+        "pages": len(document.page_starts) or None,
+        "text": document.text,
+        "chunks": [
+            {"start": c.start, "end": c.end, "page": c.page, "section": c.section}
+            for c in document.chunks
+        ],
+    }
+
+
+def status_json(status: StoreStatus) -> dict[str, Any]:
+    """The object that `rag status --json` prints."""
+    return asdict(status) | {"roots": list(status.roots)}
+
+
+def status_text(status: StoreStatus) -> str:
+    """A store at a glance."""
+    return "\n".join(
+        [
+            f"documents   {status.documents}",
+            f"chunks      {status.chunks}",
+            f"size        {status.bytes / 1e6:.1f} MB",
+            f"model       {status.embedding_model}",
+            f"format      {status.format}, generation {status.generation}",
+            *(f"root        {printable(root)}" for root in status.roots),
+        ]
+    )
+
+
+def rebuilt_json(rebuilt: Rebuilt) -> dict[str, Any]:
+    """The object that `rag rebuild --json` prints."""
+    return asdict(rebuilt) | {"lost": list(rebuilt.lost)}
+
+
+def rebuilt_text(rebuilt: Rebuilt) -> str:
+    """What a rebuild saved, and what it could not."""
+    lines = [f"rebuilt: {rebuilt.documents} documents, {rebuilt.chunks} chunks"]
+    lines += [f"  lost: {printable(source)}" for source in rebuilt.lost]
+    if rebuilt.damaged:
+        lines.append("the store was damaged: run `rag ingest` to read its files again")
+    return "\n".join(lines)
+
+
+def sources_json(sources: Sequence[SourceInfo]) -> dict[str, Any]:
+    """The object that `rag list --json` prints."""
+    return {
+        "sources": [
+            {
+                "id": s.id,
+                "source": s.source,
+                "title": s.title,
+                "media_type": s.media_type,
+                "chunks": s.chunks,
+                "pages": s.pages or None,
+                "path": s.path,
+            }
+            for s in sources
+        ]
+    }
+
+
+def sources_text(sources: Sequence[SourceInfo]) -> str:
+    """Sources with their size in chunks and their title."""
+    width = min(60, max((len(s.source) for s in sources), default=0))
+    rows = (
+        f"{printable(s.source):<{width}}  {s.chunks:>5} chunks  {printable(s.title)}"
+        for s in sources
+    )
+    return "\n".join(row.rstrip() for row in rows)
+
+
+def error_json(error: RagError) -> dict[str, Any]:
+    """A failure in the shape that every command shares."""
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
+    return {"error": {"type": name, "message": error.message, "hint": error.hint}}
+
+
+def printable(text: str) -> str:
+    """Text from a document or a file name, safe for a terminal: control characters are shown."""
+    return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m.group()):02x}", text)
+
+
+def place(source: str, section: str, page: int | None) -> str:
+    """Where a passage stands: source, section and page on one line."""
+    parts = [source, section] if section else [source]
+    where = " · ".join(" ".join(printable(part).split()) for part in parts)
+    return f"{where}, p. {page}" if page else where
+
+
+def sentence_text(sentence: Sentence) -> str:
+    """A sentence as the terminal shows it: one that failed its check is marked."""
+    mark = {"unsupported": " (not supported by the documents)", "weak": " (weakly supported)"}
+    return printable(sentence.text) + mark.get(sentence.support, "")
+
+
+def citations_text(citations: Iterable[Citation]) -> str:
+    """The numbered sources below an answer, each with the words it rests on."""
+    lines = []
+    for citation in citations:
+        lines.append(
+            f"[{citation.number}] {place(citation.source, citation.section, citation.page)}"
+        )
+        lines.append(f"    “{_one_line(citation.quote, _QUOTE_CHARACTERS)}”")
+    return "\n".join(lines)
+
+
+def passages_text(passages: Iterable[Passage]) -> str:
+    """Ranked passages with the beginning of their text."""
+    lines = []
+    for passage in passages:
+        chunk = passage.chunk
+        lines.append(
+            f"{passage.number:>2}. {place(chunk.source, chunk.section, chunk.page)}"
+            f"  ({passage.score:.2f})"
+        )
+        lines.append(f"    {_one_line(chunk.text, _PASSAGE_CHARACTERS)}")
+    return "\n".join(lines)
+
+
+def ending_text(answer: Answer) -> str:
+    """What stands below an answer's sentences: its sources, or instead of an answer, the nearest
+    passages.
+    """
+    nearest = passages_text(answer.passages[:_NEAREST])
+    if answer.status == "abstained":
+        return f"{answer.answer} The nearest passages:\n{nearest}" if nearest else answer.answer
+    if answer.status == "failed":
+        return f"No answer. The passages found:\n{nearest}"
+    broken = "\n(the answer broke off here)" if answer.status == "incomplete" else ""
+    return f"{broken}\n\n{citations_text(answer.citations)}".rstrip()
+
+
+def explain_text(trace: Mapping[str, Any]) -> str:
+    """What each leg retrieved, what was packed, what was dropped and why."""
+    lines = [
+        f"terms: {' '.join(trace['terms']) or '(none)'}",
+        f"confidence: {trace['confidence']:.2f} (best sentence: cosine {trace['cosine']:.2f}, "
+        f"coverage {trace['coverage']:.2f}; abstains below {trace['threshold']:.2f})",
+        "  score  cosine   bm25  dense  lexical  fate",
+    ]
+    for row in trace["candidates"]:
+        lines.append(
+            f"  {row['score']:5.3f}  {row['cosine']:6.3f}  {row['bm25']:5.1f}  "
+            f"{row['dense_rank'] or '-':>5}  {row['lexical_rank'] or '-':>7}  "
+            f"{row['fate']}: {printable(row['place'])}"
+        )
+    lines += [
+        f"  left out: {printable(d['source'])} repeats {printable(d['of'])}"
+        for d in trace["duplicates"]
+    ]
+    if "prompt_tokens" in trace:
+        lines.append(f"prompt: {trace['prompt_tokens']} tokens of a budget of {trace['budget']}")
+    return "\n".join(lines)
+
+
+def report_text(report: SyncReport, *, verbose: bool = False) -> str:
+    """One line of what an ingest did, then a line for each file that failed or, with `verbose`,
+    was skipped.
+    """
+    counts = [
+        f"{len(report.added)} added",
+        f"{len(report.updated)} updated",
+        f"{len(report.removed)} removed",
+        f"{report.unchanged} unchanged",
+    ]
+    if report.skipped:
+        counts.append(f"{len(report.skipped)} skipped")
+    if report.failed:
+        counts.append(f"{len(report.failed)} failed")
+    verb = "Would be: " if report.dry_run else ""
+    lines = [f"{verb}{', '.join(counts)}; {report.chunks} chunks in {report.seconds:.1f} s"]
+    for failure in report.failed:
+        hint = f" ({failure.hint})" if failure.hint else ""
+        lines.append(f"  failed: {printable(failure.source)}: {printable(failure.error)}{hint}")
+    if verbose:
+        lines += [f"  skipped: {printable(s.source)}: {s.reason}" for s in report.skipped]
+    return "\n".join(lines)
+
+
+def _one_line(text: str, limit: int) -> str:
+    flat = " ".join(printable(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1].rstrip() + "…"

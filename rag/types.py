@@ -1,0 +1,146 @@
+"""What is answered: passages, citations, sentences, answers, and the events of one question."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ingest.errors import RagError
+from ingest.types import StoredChunk
+
+Status = Literal["answered", "abstained", "incomplete", "failed"]
+Answerer = Literal["chat", "extractive"]
+Support = Literal["supported", "weak", "unsupported", "not_checked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A retrieved chunk with its rank: `number` counts from 1 in the order shown to the model.
+
+    `score` is the fused score in 0..1; a rank is None where that leg did not return the chunk.
+    """
+
+    number: int
+    chunk: StoredChunk
+    score: float
+    cosine: float
+    dense_rank: int | None
+    lexical_rank: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """The exact words a sentence rests on: `quote` is `document.text[start:end]`."""
+
+    number: int
+    source: str
+    title: str
+    page: int | None
+    section: str
+    start: int
+    end: int
+    quote: str
+    sha256: str
+    score: float
+    repaired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of an answer: `answer[start:end] == text`, its markers included.
+
+    `citations` are citation numbers; `reason` says why a sentence is weak or unsupported.
+    """
+
+    text: str
+    start: int
+    end: int
+    citations: tuple[int, ...]
+    support: Support
+    score: float | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of the chat calls behind one answer; `estimated` where the API gave no usage."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float | None = None
+    estimated: bool = False
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer, as `rag ask --json` prints it (see rag/render.py)."""
+
+    question: str
+    answer: str
+    status: Status
+    answerer: Answerer
+    model: str | None
+    sentences: tuple[Sentence, ...]
+    citations: tuple[Citation, ...]
+    passages: tuple[Passage, ...]
+    grounding: float | None
+    confidence: float
+    usage: Usage
+    timings_ms: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat message; documents' words only ever stand in a user message."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """A piece of a chat reply: text, or at the end the usage and the reason it ended."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    usage: Usage | None = None
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Event: the passages that will be shown to the answerer."""
+
+    passages: tuple[Passage, ...]
+    trace: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """Event: raw text from the chat API, before it is checked."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceDone:
+    """Event: a sentence is complete and checked; `citations` are the ones it uses first.
+
+    `separator` is the white space between it and the sentence before it.
+    """
+
+    sentence: Sentence
+    citations: tuple[Citation, ...]
+    separator: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Event: the whole answer; always the last one. `error` is why it failed or broke off."""
+
+    answer: Answer
+    error: RagError | None = None
+
+
+Event = Retrieved | Delta | SentenceDone | Finished
