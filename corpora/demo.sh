@@ -14,3 +14,14 @@ run() {
     echo
     "$rag" "$@" --store "$store"
 }
+"$rag" --version >/dev/null
+run ingest "$here/halden/docs"
+echo
+echo "# Answered from page 2 of a PDF:"
+run ask --extractive "How long does the battery pack of a KL-40 last with four PT-2 probes at 15 minutes?"
+echo
+echo "# Needs two documents:"
+run ask --extractive "Within how many days must travel claims be filed under the policy of 2023 and under the policy of 2025?"
+echo
+echo "# Not in the documents:"
+run ask --extractive "Can customers pay in bitcoin?"

@@ -74,7 +74,7 @@ def _ask_all(
     return evaluate(
         eval_set,
         lambda case: app.ask(Question(case.question, extractive=extractive)),
-        Checks(_place_reader(app.store), _supporter(app.store)),
+        Checks(place_reader(app.store), _supporter(app.store)),
         {**answerer, **_described(settings, settings.retrieval.k)},
         _counted("asking", len(eval_set.cases), on_progress),
     )
@@ -120,7 +120,7 @@ def _counted(stage: str, total: int, on_progress: OnProgress) -> OnResult:
     return advance
 
 
-def _place_reader(store: Store) -> ReadPlace:
+def place_reader(store: Store) -> ReadPlace:
     """Reads cited places from the store itself, so that nothing an answer says is trusted."""
 
     @lru_cache(_HELD_DOCUMENTS)

@@ -22,7 +22,7 @@ from ingest.errors import UsageError
 _QUESTIONS = ("questions.jsonl", "questions.csv")
 _CORPORA = ("corpus", "corpus.jsonl", "docs")
 _QRELS = ("qrels/test.tsv", "qrels.tsv")
-_FIELDS_HINT = 'each line needs at least {"question": ...}; see "Evaluation sets" in the README'
+_FIELDS_HINT = 'each line needs at least {"question": ...}'
 
 Qrels = Mapping[str, tuple[Evidence, ...]]
 

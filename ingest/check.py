@@ -10,18 +10,23 @@ _REBUILD = "run `rag rebuild`"
 
 
 def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
-    """Read every page, text, chunk and vector; StoreDamaged names the first thing wrong."""
+    """Read every page, text, chunk, vector and term; StoreDamaged names the first thing wrong."""
     problem = integrity_problem(connection)
     if problem:
         raise StoreDamaged(f"store damaged: {problem}", _REBUILD)
     chunks = 0
-    for source in queries.sources(connection):
+    for source in queries.sources(connection, meta.documents):
         chunks += len(queries.document_by_id(connection, source.id).chunks)
     ids, _ = queries.all_vectors(connection, meta.settings.dimension)
-    (terms,) = connection.execute("SELECT count(*) FROM terms").fetchone()
-    if not len(ids) == chunks == terms:
+    rows, words = 0, 0
+    for heading, body in connection.execute("SELECT heading, body FROM terms"):
+        rows, words = rows + 1, words + len(heading.split()) + len(body.split())
+    indexed = connection.execute("SELECT total(cnt) FROM term_rows").fetchone()[0]
+    if not meta.chunks == chunks == len(ids) == rows or indexed != words:
         raise StoreDamaged(
-            f"store damaged: {chunks} chunks, {len(ids)} vectors, {terms} rows of terms", _REBUILD
+            f"store damaged: of {meta.chunks} chunks {chunks} are found, {len(ids)} vectors and"
+            f" {rows} rows of terms; {indexed:.0f} of {words} terms are indexed",
+            _REBUILD,
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 
 from ingest.errors import UsageError
-from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors
+from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors, seal
 from ingest.types import heading_path
 
 _LENGTH_TOLERANCE = 1e-3
@@ -56,28 +56,30 @@ def insert_document(
 ) -> list[int]:
     """Insert a document and its chunks, not live; returns the chunks' ids in their order."""
     document = commit.document
+    row = (
+        file_id,
+        document.source,
+        document.title,
+        document.media_type,
+        document.sha256,
+        json.dumps(document.page_starts),
+        json.dumps(dict(document.metadata)),
+        len(commit.chunks),
+    )
     document_id = connection.execute(
-        """INSERT INTO documents (file_id, live, source, title, media_type, sha256, page_starts,
-               metadata, text) VALUES (?, 0, ?, ?, ?, ?, ?, ?, ?)""",
-        (
-            file_id,
-            document.source,
-            document.title,
-            document.media_type,
-            document.sha256,
-            json.dumps(document.page_starts),
-            json.dumps(dict(document.metadata)),
-            document.text,
-        ),
+        """INSERT INTO documents (live, file_id, source, title, media_type, sha256, page_starts,
+               metadata, chunk_count, seal, text) VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        (*row, seal(*row), document.text),
     ).lastrowid
     ids = vector_ids(connection, commit.keys)
+    chunks = [
+        (document_id, ordinal, c.start, c.end, c.page, c.section, ids[key])
+        for ordinal, (c, key) in enumerate(zip(commit.chunks, commit.keys, strict=True))
+    ]
     connection.executemany(
-        """INSERT INTO chunks (document_id, ordinal, start, stop, page, section, vector_id)
-           VALUES (?, ?, ?, ?, ?, ?, ?)""",
-        [
-            (document_id, ordinal, c.start, c.end, c.page, c.section, ids[key])
-            for ordinal, (c, key) in enumerate(zip(commit.chunks, commit.keys, strict=True))
-        ],
+        """INSERT INTO chunks (document_id, ordinal, start, stop, page, section, vector_id, seal)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+        [(*chunk, seal(*chunk)) for chunk in chunks],
     )
     rows = connection.execute(
         "SELECT id FROM chunks WHERE document_id = ? ORDER BY ordinal", (document_id,)

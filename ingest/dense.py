@@ -85,7 +85,7 @@ class DenseSearch:
         filters: Filters,
     ) -> list[Hit]:
         wanted = queries.live_ids(connection, filters)
-        if len(wanted) > _FEW and queries.counts(connection)[1] <= self._exact_limit:
+        if len(wanted) > _FEW and meta.chunks <= self._exact_limit:
             ids, vectors = self._scanned(connection, meta)
             return nearest(wanted, vectors[np.searchsorted(ids, wanted)], vector, limit)
         hits: list[Hit] = []
@@ -107,13 +107,17 @@ class DenseSearch:
                 self._exact.delete(_difference(self._exact.ids, live))
                 new = _difference(live, self._exact.ids)
                 self._exact.add(new, queries.vectors(connection, new, meta.settings.dimension))
+            if self._exact.count() != meta.chunks:
+                found, self._exact = self._exact.count(), None
+                raise StoreDamaged(
+                    f"store damaged: {found} of {meta.chunks} chunks found", "run `rag rebuild`"
+                )
             self._exact_key = key
             return self._exact.ids, self._exact.vectors
 
     def _index(self, connection: sqlite3.Connection, meta: Meta) -> "_IndexCopy | None":
         """The vector index of a large store, or None where an exact scan has to answer."""
-        chunks = queries.counts(connection)[1]
-        if chunks <= self._exact_limit:
+        if meta.chunks <= self._exact_limit:
             return None
         key = (meta.created, meta.generation)
         with self._lock:
@@ -121,18 +125,16 @@ class DenseSearch:
                 return None
             if self._copy is None or self._copy.key != key:
                 self._drop_copy()
-                self._copy = self._copied(connection, meta, chunks)
+                self._copy = self._copied(connection, meta)
             return self._copy
 
-    def _copied(
-        self, connection: sqlite3.Connection, meta: Meta, chunks: int
-    ) -> "_IndexCopy | None":
+    def _copied(self, connection: sqlite3.Connection, meta: Meta) -> "_IndexCopy | None":
         with no_writer(self._folder / LOCK) as quiet:
             if not quiet or _generation(self._folder) != meta.generation:
                 return None
             try:
                 copy = _IndexCopy(self._folder, meta, len(queries.outbox(connection)))
-                if copy.index.count() >= chunks:
+                if copy.index.count() >= meta.chunks:
                     self.warning = None
                     return copy
                 copy.close()
@@ -175,17 +177,16 @@ class _IndexCopy:
         self._place.cleanup()
 
 
-def check_index(folder: Path, connection: sqlite3.Connection) -> None:
+def check_index(folder: Path, connection: sqlite3.Connection, meta: Meta) -> None:
     """StoreDamaged where the vector index does not hold the live chunks; passes while a writer is
     at work on it."""
     with no_writer(folder / LOCK) as quiet:
         if not quiet:
             return
         held = index_count(folder)
-    chunks, ghosts = queries.counts(connection)[1], len(queries.outbox(connection))
-    if not chunks <= held <= chunks + ghosts:
+    if not meta.chunks <= held <= meta.chunks + len(queries.outbox(connection)):
         raise StoreDamaged(
-            f"store damaged: {chunks} chunks, {held} of them in the vector index",
+            f"store damaged: {meta.chunks} chunks, {held} of them in the vector index",
             "run `rag rebuild`",
         )
 

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 
-from ingest.errors import LoadError
+from ingest.errors import LoadError, UnsupportedFile
 from ingest.loaders import corpus, html, markdown, pdf, text
 from ingest.loaders.limits import DEFAULT_LIMITS, LoadLimits, check_text_length
 from ingest.types import Document
@@ -70,11 +70,11 @@ def loader_version(name: str) -> str:
 def load(path: Path, source: str, limits: LoadLimits = DEFAULT_LIMITS) -> tuple[Document, ...]:
     """The documents in a file, each with text; `source` names a file that holds just one.
 
-    Raises LoadError, whose message does not repeat the file's name. Time and memory are not
-    limited here: run untrusted files through `ingest.worker.Worker`.
+    Raises LoadError (UnsupportedFile where there is no loader), whose message does not repeat the
+    file's name. Time and memory are not limited here: for that, see `ingest.worker.Worker`.
     """
     if not is_supported(path.name):
-        raise LoadError("unsupported type", f"supported: {' '.join(SUFFIXES)}")
+        raise UnsupportedFile("unsupported type", f"supported: {' '.join(SUFFIXES)}")
     loader = LOADERS[SUFFIXES[path.suffix.lower()]]
     documents = loader(_read(path, limits.max_file), source, limits)
     if not any(document.blocks for document in documents):

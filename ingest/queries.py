@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ingest.errors import StoreDamaged, UsageError
-from ingest.records import FileRecord, Matrix, SourceInfo
+from ingest.records import FileRecord, Matrix, SourceInfo, seal
 from ingest.types import Chunk, Hit, StoredChunk, StoredDocument, text_sha256
 from ingest.vectors import IdList, Ids
 
@@ -23,31 +23,22 @@ _LENGTH_TOLERANCE = 1e-2
 _VECTOR_TYPE = "<f4"
 
 
-def counts(connection: sqlite3.Connection) -> tuple[int, int]:
-    """How many documents and chunks are live."""
-    documents, chunks = connection.execute(
-        """SELECT (SELECT count(*) FROM documents WHERE live = 1),
-                  (SELECT count(*) FROM chunks) - (SELECT count(*) FROM chunks WHERE document_id IN
-                      (SELECT id FROM documents WHERE live = 0))"""
-    ).fetchone()
-    return documents, chunks
-
-
 def roots(connection: sqlite3.Connection) -> tuple[str, ...]:
     """The roots from which files were ingested."""
     rows = connection.execute("SELECT DISTINCT root FROM files ORDER BY root")
     return tuple(root for (root,) in rows)
 
 
-def sources(connection: sqlite3.Connection) -> list[SourceInfo]:
-    """Every live document, by source."""
+def sources(connection: sqlite3.Connection, expected: int) -> list[SourceInfo]:
+    """Every live document, by source; StoreDamaged where there are not as many as `expected`."""
+    # The table itself is read, not an index on it: each row is checked against its seal.
     rows = connection.execute(
-        """SELECT documents.id, source, title, media_type,
-                  (SELECT count(*) FROM chunks WHERE document_id = documents.id),
-                  json_array_length(page_starts), path, size
-           FROM documents JOIN files ON files.id = file_id WHERE live = 1 ORDER BY source"""
-    )
-    return [SourceInfo(*row) for row in rows]
+        f"""SELECT {_SEALED}, documents.id, path, size
+           FROM documents NOT INDEXED JOIN files ON files.id = file_id WHERE live = 1"""
+    ).fetchall()
+    if len(rows) != expected:
+        raise StoreDamaged(f"store damaged: {len(rows)} of {expected} documents found", _REBUILD)
+    return sorted((_source_info(row) for row in rows), key=lambda info: info.source)
 
 
 def known_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
@@ -76,30 +67,37 @@ def document(connection: sqlite3.Connection, source: str) -> StoredDocument:
     row = connection.execute(
         "SELECT id FROM documents WHERE live = 1 AND source = ?", (source,)
     ).fetchone()
-    if row is None:
-        names = [name for (name,) in connection.execute("SELECT source FROM documents WHERE live")]
-        near = difflib.get_close_matches(source, names, n=3, cutoff=0.5)
-        question = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-        raise UsageError(f"no source named {source!r}", f"{question}`rag list` shows all sources")
-    return document_by_id(connection, row[0])
+    if row is not None:
+        found = document_by_id(connection, row[0])
+        if found.source != source:
+            raise StoreDamaged(f"store damaged: {source!r} is misplaced", _REBUILD)
+        return found
+    rows = connection.execute("SELECT source FROM documents NOT INDEXED WHERE live = 1")
+    names = [name for (name,) in rows]
+    if source in names:
+        raise StoreDamaged(f"store damaged: {source!r} is not in the index of sources", _REBUILD)
+    near = difflib.get_close_matches(source, names, n=3, cutoff=0.5)
+    question = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
+    raise UsageError(f"no source named {source!r}", f"{question}`rag list` shows all sources")
 
 
 def document_by_id(connection: sqlite3.Connection, document_id: int) -> StoredDocument:
     """The live document with this id; UsageError where there is none."""
     row = connection.execute(
-        """SELECT source, title, media_type, sha256, text, page_starts, metadata
-           FROM documents WHERE id = ? AND live = 1""",
-        (document_id,),
+        f"SELECT {_SEALED}, text FROM documents WHERE id = ? AND live = 1", (document_id,)
     ).fetchone()
     if row is None:
         raise UsageError(f"no document with id {document_id}", "`rag list` shows all sources")
-    source, title, media_type, sha256, text, page_starts, metadata = row
+    _check_seal(row[:9])
+    _, _, source, title, media_type, sha256, page_starts, metadata, chunk_count, text = row
     _check_text(source, text, sha256)
-    chunks = connection.execute(
-        """SELECT ordinal, start, stop, page, section FROM chunks
+    rows = connection.execute(
+        """SELECT seal, document_id, ordinal, start, stop, page, section, vector_id FROM chunks
            WHERE document_id = ? ORDER BY ordinal""",
         (document_id,),
-    )
+    ).fetchall()
+    if len(rows) != chunk_count:
+        raise StoreDamaged(f"store damaged: chunks of {source!r} are missing", _REBUILD)
     return StoredDocument(
         id=document_id,
         source=source,
@@ -107,12 +105,9 @@ def document_by_id(connection: sqlite3.Connection, document_id: int) -> StoredDo
         media_type=media_type,
         sha256=sha256,
         text=text,
-        page_starts=tuple(_parsed(page_starts)),
-        metadata=_parsed(metadata),
-        chunks=tuple(
-            Chunk(ordinal, start, stop, _sliced(source, text, start, stop), page, section)
-            for ordinal, start, stop, page, section in chunks
-        ),
+        page_starts=tuple(json.loads(page_starts)),
+        metadata=json.loads(metadata),
+        chunks=tuple(_chunk(row, source, text) for row in rows),
     )
 
 
@@ -124,19 +119,19 @@ def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Stor
     """
     wanted = list(ids)
     rows = connection.execute(
-        """SELECT chunks.id, document_id, start, stop, page, section, vector_id
+        """SELECT seal, document_id, ordinal, start, stop, page, section, vector_id, chunks.id
            FROM json_each(?) JOIN chunks ON chunks.id = json_each.value""",
         (json.dumps(wanted),),
-    ).fetchall()
+    )
     by_document = defaultdict(list)
-    for chunk_id, document_id, *rest in rows:
-        by_document[document_id].append((chunk_id, *rest))
+    for row in rows:
+        by_document[row[1]].append(row)
     found = {}
     for source, title, text, document_id in _texts(connection, by_document):
-        for chunk_id, start, stop, page, section, vector_id in by_document[document_id]:
-            cut = _sliced(source, text, start, stop)
-            found[chunk_id] = StoredChunk(
-                chunk_id, source, title, start, stop, cut, page, section, vector_id
+        for row in by_document[document_id]:
+            c = _chunk(row[:8], source, text)
+            found[row[8]] = StoredChunk(
+                row[8], source, title, c.start, c.end, c.text, c.page, c.section, row[7]
             )
     return {chunk_id: found[chunk_id] for chunk_id in wanted if chunk_id in found}
 
@@ -198,7 +193,8 @@ def lexical(
         return []
     condition, values = _condition(filters)
     if condition:
-        condition = f"""AND terms.rowid IN (SELECT chunks.id FROM documents JOIN chunks
+        # The plus keeps SQLite from running the whole match once for every chunk that passes.
+        condition = f"""AND +terms.rowid IN (SELECT chunks.id FROM documents JOIN chunks
             ON document_id = documents.id WHERE live = 1 {condition})"""
     rows = connection.execute(
         f"""SELECT rowid, bm25(terms, ?, ?) AS score FROM terms WHERE terms MATCH ? {condition}
@@ -243,35 +239,48 @@ def _condition(filters: Filters) -> tuple[str, list[str]]:
     return " ".join(conditions), values
 
 
+# A document's seal and the columns it covers, in its order.
+_SEALED = """seal, file_id, source, title, media_type, documents.sha256, page_starts, metadata,
+    chunk_count"""
+
+
+def _source_info(row: tuple[Any, ...]) -> SourceInfo:
+    _check_seal(row[:9])
+    _, _, source, title, media_type, _, page_starts, _, chunks, document_id, path, size = row
+    pages = len(json.loads(page_starts))
+    return SourceInfo(document_id, source, title, media_type, chunks, pages, path, size)
+
+
 def _texts(
     connection: sqlite3.Connection, document_ids: Iterable[int]
 ) -> Iterator[tuple[str, str, str, int]]:
     rows = connection.execute(
-        """SELECT source, title, sha256, documents.id, text
+        f"""SELECT {_SEALED}, text, documents.id
            FROM json_each(?) JOIN documents ON documents.id = json_each.value WHERE live = 1""",
         (json.dumps(list(document_ids)),),
     )
-    for source, title, sha256, document_id, text in rows:
+    for row in rows:
+        _check_seal(row[:9])
+        _, _, source, title, _, sha256, _, _, _, text, document_id = row
         _check_text(source, text, sha256)
         yield source, title, text, document_id
+
+
+def _chunk(row: tuple[Any, ...], source: str, text: str) -> Chunk:
+    _check_seal(row)
+    _, _, ordinal, start, stop, page, section, _ = row
+    return Chunk(ordinal, start, stop, text[start:stop], page, section)
+
+
+def _check_seal(row: tuple[Any, ...]) -> None:
+    """The first value of a row is the checksum of the others."""
+    if row[0] != seal(*row[1:]):
+        raise StoreDamaged("store damaged: a row has changed on disk", _REBUILD)
 
 
 def _check_text(source: str, text: str, sha256: str) -> None:
     if text_sha256(text) != sha256:
         raise StoreDamaged(f"store damaged: the text of {source!r} has changed on disk", _REBUILD)
-
-
-def _sliced(source: str, text: str, start: int, stop: int) -> str:
-    if not 0 <= start < stop <= len(text):
-        raise StoreDamaged(f"store damaged: a chunk of {source!r} lies outside its text", _REBUILD)
-    return text[start:stop]
-
-
-def _parsed(value: str) -> Any:  # JSON of our own making
-    try:
-        return json.loads(value)
-    except ValueError as error:
-        raise StoreDamaged("store damaged: a document's record is unreadable", _REBUILD) from error
 
 
 def _matrix(blob: bytes, count: int, dimension: int) -> Matrix:

@@ -60,21 +60,22 @@ def rebuild(folder: Path, analyse: Analyse = index_terms, wait: float = 5.0) -> 
         for journal in _JOURNALS:  # what a killed rebuild left
             fresh.with_name(_FRESH + journal).unlink(missing_ok=True)
         with closing(_opened(path, folder)) as old, closing(open_writer(fresh)) as new:
-            damaged = bool(integrity_problem(old))
-            lost = _copy(old, new, _readable_meta(old, folder), analyse)
+            meta = _readable_meta(old, folder)
+            problem = integrity_problem(old)
+            saved, lost = _copy(old, new, meta, analyse)
+            damaged = bool(problem) or saved.documents + len(lost) != meta.documents
             if lost or damaged:
                 # Which files the missing documents came from is not known: all are read again.
                 new.execute("UPDATE files SET sha256 = '', mtime_ns = 0")
             derived = DerivedIndex(folder, new, lambda step: None)
             derived.rebuild()
             derived.close()
-            documents, chunks = queries.counts(new)
             with suppress(sqlite3.DatabaseError):  # a damaged file has nothing to keep
                 old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for journal in _JOURNALS[1:]:
             path.with_name(DATABASE + journal).unlink(missing_ok=True)
         fresh.replace(path)
-    return Rebuilt(documents, chunks, tuple(lost), damaged)
+    return Rebuilt(saved.documents, saved.chunks, tuple(lost), damaged)
 
 
 def _opened(path: Path, folder: Path) -> sqlite3.Connection:
@@ -102,13 +103,11 @@ def _beyond_repair(folder: Path) -> StoreDamaged:
 
 def _copy(
     old: sqlite3.Connection, new: sqlite3.Connection, meta: Meta, analyse: Analyse
-) -> list[str]:
-    """Copy what is whole; returns the names of the documents that are not."""
+) -> tuple[Meta, list[str]]:
+    """Copy what is whole; returns the new file's record and the names of the lost documents."""
     create(new, meta.settings)
     lost = []
     with transaction(new):
-        fresh = replace(read_meta(new, Path()), generation=meta.generation + 1, index=meta.index)
-        write_meta(new, fresh)
         files = old.execute("SELECT * FROM files WHERE status != 'pending'").fetchall()
         _insert(new, "files", files)
         for document_id in _document_ids(old):
@@ -121,7 +120,17 @@ def _copy(
                 continue
             except (sqlite3.IntegrityError, StoreDamaged):
                 lost.append(_name(old, document_id))
-    return lost
+        (documents,) = new.execute("SELECT count(*) FROM documents").fetchone()
+        (chunks,) = new.execute("SELECT count(*) FROM chunks").fetchone()
+        saved = replace(
+            read_meta(new, Path()),
+            generation=meta.generation + 1,
+            index=meta.index,
+            documents=documents,
+            chunks=chunks,
+        )
+        write_meta(new, saved)
+    return saved, lost
 
 
 @contextmanager

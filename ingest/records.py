@@ -1,6 +1,8 @@
 """What goes into the store with a file, and what the store says about itself."""
 
 import hashlib
+import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -81,13 +83,22 @@ class StoreStatus:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What the store's own record says; `index` is the number of the live index folder."""
+    """What the store's own record says: `index` is the number of the live index folder,
+    `documents` and `chunks` count what is live.
+    """
 
     format: int
     settings: IndexSettings
     generation: int
     index: int
     created: str
+    documents: int = 0
+    chunks: int = 0
+
+
+def seal(*values: str | int | None) -> int:
+    """The checksum of a row: SQLite's pages have none, and a changed offset reads like another."""
+    return zlib.crc32(json.dumps(values).encode())
 
 
 def vector_key(model: str, embedded: str) -> bytes:

@@ -72,7 +72,7 @@ def create(connection: sqlite3.Connection, settings: IndexSettings) -> None:
     schema = files("ingest").joinpath("schema.sql").read_text(encoding="utf-8")
     # executescript would commit a transaction that was open before it, so the script opens one.
     connection.executescript(f"BEGIN IMMEDIATE;\n{schema}")
-    created = datetime.now(UTC).isoformat(timespec="seconds")
+    created = datetime.now(UTC).isoformat(timespec="microseconds")
     write_meta(connection, Meta(FORMAT, settings, 0, 0, created))
     connection.execute("COMMIT")
 
@@ -95,8 +95,9 @@ def read_meta(connection: sqlite3.Connection, folder: Path) -> Meta:
                 f"delete {folder} and run `rag ingest PATH` again",
             )
         settings = IndexSettings(**json.loads(values["settings"]))
-        generation, index = int(values["generation"]), int(values["index"])
-        return Meta(found, settings, generation, index, values["created"])
+        numbers = (int(values[name]) for name in ("generation", "index", "documents", "chunks"))
+        generation, index, documents, chunks = numbers
+        return Meta(found, settings, generation, index, values["created"], documents, chunks)
     except (KeyError, ValueError, TypeError) as error:
         raise StoreDamaged(
             f"store damaged: {folder}: its record is unreadable", _REBUILD
@@ -111,6 +112,8 @@ def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
         "generation": str(meta.generation),
         "index": str(meta.index),
         "created": meta.created,
+        "documents": str(meta.documents),
+        "chunks": str(meta.chunks),
     }
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
@@ -148,6 +151,8 @@ def translate_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.ProgrammingError:
         raise  # a mistake in our own code, not in the store
+    except UnicodeDecodeError as error:  # a changed byte inside a name or a message
+        raise StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD) from error
     except sqlite3.DatabaseError as error:
         raise _translated(error, folder) from error
 

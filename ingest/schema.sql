@@ -1,6 +1,7 @@
 -- Store format 1. SQLite is the truth; the vector index beside it can always be made again.
 
--- format, settings (JSON), generation, index (number of the live index folder), created
+-- format, settings (JSON), generation, index (number of the live index folder), created, and how
+-- many documents and chunks are live: a row that a damaged page hides is missed by its absence.
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -21,7 +22,8 @@ CREATE TABLE files (
 );
 
 -- live = 0 only between the two transactions of a commit. The text comes last: the columns before
--- it are then read without walking its pages.
+-- it are then read without walking its pages. seal: CRC-32 of the row but for id, live and text, of
+-- which sha256 is the digest.
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
@@ -32,6 +34,8 @@ CREATE TABLE documents (
     sha256 TEXT NOT NULL,
     page_starts TEXT NOT NULL,
     metadata TEXT NOT NULL,
+    chunk_count INTEGER NOT NULL,
+    seal INTEGER NOT NULL,
     text TEXT NOT NULL
 );
 CREATE UNIQUE INDEX documents_source ON documents (source) WHERE live = 1;
@@ -46,7 +50,8 @@ CREATE TABLE vectors (
 );
 
 -- Half-open offsets in code points of the document's text. An id is never given twice, so that a
--- ghost in the vector index cannot take the place of a later chunk.
+-- ghost in the vector index cannot take the place of a later chunk. seal: CRC-32 of the row but
+-- for its id.
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
@@ -55,7 +60,8 @@ CREATE TABLE chunks (
     stop INTEGER NOT NULL,
     page INTEGER,
     section TEXT NOT NULL,
-    vector_id INTEGER NOT NULL REFERENCES vectors (id)
+    vector_id INTEGER NOT NULL REFERENCES vectors (id),
+    seal INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX chunks_document ON chunks (document_id, ordinal);
 CREATE INDEX chunks_vector ON chunks (vector_id);

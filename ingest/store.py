@@ -136,7 +136,7 @@ class Store:
     def chunk_count(self) -> int:
         """How many chunks can be found."""
         with self._session() as session:
-            return queries.counts(session.connection)[1]
+            return session.meta.chunks
 
     @property
     def index_warning(self) -> str | None:
@@ -155,10 +155,9 @@ class Store:
     def status(self) -> StoreStatus:
         """What the store holds."""
         with self._session() as session:
-            documents, chunks = queries.counts(session.connection)
             return StoreStatus(
-                documents=documents,
-                chunks=chunks,
+                documents=session.meta.documents,
+                chunks=session.meta.chunks,
                 bytes=_size(self._folder),
                 format=session.meta.format,
                 generation=session.meta.generation,
@@ -169,7 +168,7 @@ class Store:
     def sources(self) -> list[SourceInfo]:
         """Every document, by source."""
         with self._session() as session:
-            return queries.sources(session.connection)
+            return queries.sources(session.connection, session.meta.documents)
 
     def known_files(self) -> dict[str, FileRecord]:
         """Every file looked at so far, by path."""
@@ -185,7 +184,7 @@ class Store:
         """Read the whole store; StoreDamaged where any part of it contradicts another."""
         with self._session() as session:
             check_truth(session.connection, session.meta)
-            check_index(self._folder, session.connection)
+            check_index(self._folder, session.connection, session.meta)
 
     def document(self, source: str) -> StoredDocument:
         """The document with this source; UsageError with near names where there is none."""

@@ -216,20 +216,11 @@ class _Run:
     def _is_same(self, target: Target) -> bool:
         """Whether a file with a new date has its old content; its record is brought up to date."""
         known = target.known
-        if (
-            known is None
-            or known.status != "ok"
-            or known.loader != loader_version(target.file.path.name)
-        ):
+        if known is None or not _same_content(target, known):
             return False
-        try:
-            same = _file_sha256(target.file.path) == known.sha256
-        except OSError:
-            return False
-        if same:
-            self._writer.record_files([_record(target, known.sha256)])
-            self.tally.unchanged += 1
-        return same
+        self._writer.record_files([_record(target, known.sha256)])
+        self.tally.unchanged += 1
+        return True
 
     def _fail(self, target: Target, error: LoadError) -> None:
         """Note a file that could not be read, or is of no use to us; its earlier text stays."""
@@ -308,7 +299,7 @@ class _Run:
 def _dry_run(
     store: Path, roots: Sequence[Path], settings: SyncSettings, begun: float
 ) -> SyncReport:
-    """What a run would do, judged by names, sizes and dates alone."""
+    """What a run would do, without loading a file."""
     known: Mapping[str, FileRecord] = {}
     sources: Mapping[str, tuple[str, ...]] = {}
     with suppress(StoreMissing), Store.open(store) as opened:
@@ -317,8 +308,12 @@ def _dry_run(
     tally = _Tally()
     for target in plan.targets:
         names = sources.get(str(target.file.path), ())
-        tally.updated += names
-        tally.added += [] if names else [target.file.relative]
+        if target.known is not None and _same_content(target, target.known):
+            tally.unchanged += 1
+        elif names:
+            tally.updated += names
+        else:
+            tally.added.append(target.file.relative)
     for path in plan.vanished:
         tally.removed += sources.get(path, ())
     return replace(_report(plan, tally, begun), dry_run=True)
@@ -354,6 +349,16 @@ def _record(target: Target, sha256: str, status: FileStatus = "ok", reason: str 
         status=status,
         reason=reason,
     )
+
+
+def _same_content(target: Target, known: FileRecord) -> bool:
+    """Whether a file that looks changed holds the bytes it was last read with."""
+    if known.status != "ok" or known.loader != loader_version(target.file.path.name):
+        return False
+    try:
+        return _file_sha256(target.file.path) == known.sha256
+    except OSError:
+        return False
 
 
 def _chunk_count(pending: Sequence[_Pending]) -> int:

@@ -57,14 +57,13 @@ class ExactIndex:
     def add(self, ids: IdList, vectors: Matrix) -> None:
         """Add rows; ids that are there already keep their vector."""
         fresh = np.asarray(ids, np.int64)
-        new = ~np.isin(fresh, self._ids)
-        if not new.any():
+        if not len(self._ids) and bool((np.diff(fresh) > 0).all()):
+            # A store that is loaded for the first time: nothing to merge, nothing to copy.
+            self._ids, self._vectors = fresh, vectors
             return
-        merged, first = np.unique(np.concatenate([self._ids, fresh[new]]), return_index=True)
-        # Ids mostly arrive in ascending order: then nothing has to be moved.
-        rows = np.concatenate([self._vectors, np.asarray(vectors, np.float32)[new]])
-        in_order = len(first) == len(rows) and bool((np.diff(first) > 0).all())
-        self._ids, self._vectors = merged, rows if in_order else rows[first]
+        # Of an id that comes twice unique names the first row, which is the one already here.
+        self._ids, first = np.unique(np.concatenate([self._ids, fresh]), return_index=True)
+        self._vectors = np.concatenate([self._vectors, vectors])[first]
 
     def delete(self, ids: IdList) -> None:
         """Forget these ids; unknown ones are ignored."""

@@ -233,7 +233,15 @@ class Writer:
             execute("DELETE FROM outbox")
             executemany("INSERT INTO outbox VALUES (?)", [(id_,) for id_ in dropped])
             meta = read_meta(self._connection, self._folder)
-            write_meta(self._connection, replace(meta, generation=meta.generation + 1))
+            meta = replace(
+                meta,
+                generation=meta.generation + 1,
+                documents=meta.documents
+                + sum(len(f.documents) for f in files)
+                - len(old_documents),
+                chunks=meta.chunks + len(terms) - len(dropped),
+            )
+            write_meta(self._connection, meta)
         self._records.clear()
         self._dropped = self._dropped or bool(dropped)
         return dropped

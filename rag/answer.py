@@ -7,6 +7,7 @@ The command line, the server and the evaluation all consume this stream.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
 from time import perf_counter
@@ -15,6 +16,7 @@ from typing import Any
 from ingest.embed import Embedder
 from ingest.errors import UsageError
 from ingest.store import Store
+from ingest.tokens import count_tokens
 from rag.abstain import Judgement, judge
 from rag.chat import ChatModel, ChatOptions
 from rag.config import Settings
@@ -94,7 +96,7 @@ class _Progress:
         self.context = context
         self.passages = passages
         self.grounder = Grounder(passages, CoverageVerifier(context.idf))
-        self.usage = Usage()
+        self.usage: Usage | None = None
         self.model: str | None = None
         self.finish_reason: str | None = None
         self.warnings: list[str] = []
@@ -120,7 +122,7 @@ class _Progress:
             passages=self.passages,
             grounding=None if abstained else grounder.grounding,
             confidence=self.context.judgement.confidence,
-            usage=self.usage,
+            usage=self.usage or Usage(),
             timings_ms=self.timings,
             warnings=tuple(self.warnings),
         )
@@ -252,16 +254,18 @@ def _converse(
     checked = _CheckedSentences(progress, strict=context.question.strict)
     retrieved = Retrieved(prompt.shown, trace(context, prompt))
     started = False
-    for delta in chat.stream(prompt.messages, _options(context)):
-        if not started:  # an overflow is known by now: these are the passages that count
-            started = True
-            progress.mark("first_token", asked)
-            yield retrieved
-        _note(progress, delta)
-        yield from checked.feed(delta.text)
+    # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
+    with closing(chat.stream(prompt.messages, _options(context))) as deltas:
+        for delta in deltas:
+            if not started:  # an overflow is known by now: these are the passages that count
+                started = True
+                progress.mark("first_token", asked)
+                yield retrieved
+            _note(progress, delta)
+            yield from checked.feed(delta.text)
     progress.mark("chat", asked)
-    if not started:
-        yield retrieved
+    if progress.usage is None:
+        progress.usage = Usage(prompt.tokens, count_tokens(checked.text), estimated=True)
     yield from checked.finish()
     yield Finished(_conclude(progress, checked))
 
@@ -277,7 +281,7 @@ class _CheckedSentences:
         self._progress = progress
         self._strict = strict
         self._stream = SentenceStream()
-        self._text = ""
+        self.text = ""
         self._held: list[Event] = []
         self._verify_seconds = 0.0
         self.refused = False
@@ -286,8 +290,8 @@ class _CheckedSentences:
 
     def feed(self, text: str) -> Iterator[Event]:
         """Take a piece of the reply."""
-        self._text += text
-        if text and not NOT_IN_DOCUMENTS.startswith(self._text.strip()[: len(NOT_IN_DOCUMENTS)]):
+        self.text += text
+        if text and not NOT_IN_DOCUMENTS.startswith(self.text.strip()[: len(NOT_IN_DOCUMENTS)]):
             yield from self._emit(Delta(text))
         for piece in self._stream.feed(text):
             yield from self._check(piece)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatModel", "ChatOptions", "ChatSettings", "OpenAIChat", "Timing"]
 
+_LONGEST_DEADLINE_S = 86_400.0  # "inf" would not fit a socket's time-out
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
@@ -48,12 +49,12 @@ class ChatModel(Protocol):
 
     def stream(
         self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Iterator[ChatDelta]:
+    ) -> Generator[ChatDelta]:
         """Yield the reply's text as it comes, then one delta with its finish reason and usage.
 
         That last delta's `finish_reason` is "length" where a limit cut the answer off; `usage` is
-        None where the API gave none. Reasoning is never yielded. Raises ChatError. Where the
-        iterator is a generator, closing it frees the connection at once.
+        None where the API gave none. Reasoning is never yielded. Raises ChatError. Closing the
+        generator frees the connection at once.
         """
 
 
@@ -138,7 +139,7 @@ class OpenAIChat:
         self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
     ) -> Generator[ChatDelta, None, None]:
         """See ChatModel. The deadline runs from this call on, not from the first `next`."""
-        deadline = self._timing.monotonic() + options.deadline_s
+        deadline = self._timing.monotonic() + min(options.deadline_s, _LONGEST_DEADLINE_S)
         return self._deltas(messages, options, deadline)
 
     def _deltas(
@@ -269,7 +270,9 @@ class OpenAIChat:
             message = f"{host} sent nothing for {attempt.patience.seconds:g} s"
             return Failed(ChatUnavailable(message, "try again later"), retry=True)
         attempt.stale = not attempt.answered and attempt.reused
-        message = f"{host} closed the connection before the reply was complete"
+        broken = isinstance(error, httpx.DecodingError)
+        happened = "cannot be decoded" if broken else "ended before it was complete"
+        message = f"the reply of {host} {happened}"
         return Failed(ChatUnavailable(message, "try again later"), retry=True)
 
     def _overdue(self) -> ChatUnavailable:

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import DOCUMENTS, Rag, clean_environment, write_documents
+from command import DOCUMENTS, Rag, clean_environment, write_documents
 
 PASSAGE_KEYS = {
     "number", "source", "title", "page", "section", "start", "end", "text", "score",

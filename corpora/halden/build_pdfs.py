@@ -5,12 +5,15 @@ Usage: python build_pdfs.py [OUTPUT_FOLDER]   (default: docs/ beside this file)
 `pdf_sources/manuals.NAME.markup` becomes `manuals/NAME.pdf`. The markup is a few lines of
 `key: value`, an empty line, and then blocks parted by empty lines: `# ` and `## ` headings,
 `- ` and `1. ` lists, tables (lines that begin with `|`, the first one the head), `---` for a new
-page, and paragraphs. Two runs give the same bytes: no dates, no random ids, no compression.
+page, and paragraphs. Two runs give the same bytes: the date inside a PDF is the one its source
+names, nothing is random, nothing is compressed.
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from html import escape
 from itertools import accumulate
 from pathlib import Path
@@ -142,6 +145,8 @@ def build(source: Path, target: Path) -> None:
         canvas.drawString(22 * mm, 12 * mm, fields["footer"])
         canvas.drawRightString(A4[0] - 22 * mm, 12 * mm, f"Page {document.page}")
 
+    written = datetime.fromisoformat(fields["date"]).replace(tzinfo=UTC)
+    os.environ["SOURCE_DATE_EPOCH"] = str(int(written.timestamp()))  # what reportlab dates by
     target.parent.mkdir(parents=True, exist_ok=True)
     document = SimpleDocTemplate(
         str(target),

@@ -24,10 +24,9 @@ _DECLARABLE = re.compile(
 # As browsers read them: pages that declare these are nearly always in Windows' superset.
 _SUPERSETS = {"iso8859-1": "cp1252", "ascii": "cp1252", "gb2312": "gb18030", "shift_jis": "cp932"}
 # Those that people's files are in: left to all it knows, the library takes rarer ones for these.
-_GUESSED = (
-    "cp1252 cp1250 cp1251 cp1253 cp1254 cp1255 cp1256 cp1257 cp1258 cp874 koi8_r koi8_u iso8859_2 "
-    "iso8859_5 iso8859_7 cp866 mac_roman cp932 euc_jp gb18030 big5 cp949"
-).split()
+_GUESSED = ["cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257"]
+_GUESSED += ["cp1258", "cp874", "cp866", "koi8_r", "koi8_u", "iso8859_2", "iso8859_5", "iso8859_7"]
+_GUESSED += ["mac_roman", "cp932", "euc_jp", "gb18030", "big5", "cp949"]
 _CONTROL_BYTES = bytes(set(range(32)) - set(b"\t\n\r\f\v\x08\x1b")) + b"\x7f"
 _SAMPLE = 1 << 16
 _BINARY_SHARE = 0.02  # of control bytes, in bytes that are not UTF-8: random bytes have 0.1
@@ -108,10 +107,14 @@ def _guess(sample: bytes) -> str:
 
     cut = sample.rfind(b"\n") + 1
     sample = sample[:cut] if cut > len(sample) // 2 else sample
-    best = from_bytes(sample, cp_isolation=_GUESSED).best()
+    matches = from_bytes(sample, cp_isolation=_GUESSED)
+    best = matches.best()
     if best is None:
         raise _binary()
-    return best.encoding
+    # Of the Latin code pages that fit equally well, the western one is by far the most used.
+    fit = (best.chaos, best.coherence)
+    tied = {match.encoding for match in matches if (match.chaos, match.coherence) == fit}
+    return "cp1252" if "cp1252" in tied else best.encoding
 
 
 def _python_encoding(declared: str) -> str:

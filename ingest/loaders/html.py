@@ -20,90 +20,26 @@ if TYPE_CHECKING:
 VERSION = 1
 # The first of these that is there and holds text is the main part; `article` only if it is alone.
 _MAIN = ("main", "[role=main]", "article", "div.body", "#content")
-_DROPPED_TAGS = frozenset(
-    [
-        "script",
-        "style",
-        "template",
-        "noscript",
-        "nav",
-        "footer",
-        "svg",
-        "canvas",
-        "iframe",
-        "object",
-        "embed",
-        "audio",
-        "video",
-        "select",
-        "option",
-        "button",
-        "input",
-        "textarea",
-        "datalist",
-        "dialog",
-        "head",
-    ]
-)
+_DROPPED_TAGS = frozenset((
+    "script", "style", "template", "noscript", "nav", "footer", "svg", "canvas", "iframe",
+    "object", "embed", "audio", "video", "select", "option", "button", "input", "textarea",
+    "datalist", "dialog", "head",
+))  # fmt: skip
 _DROPPED_ROLES = frozenset({"navigation", "search", "menu", "menubar", "toolbar", "dialog"})
-_DROPPED_CLASSES = frozenset(
-    [
-        "headerlink",
-        "hash-link",
-        "linenos",
-        "sphinxsidebar",
-        "related",
-        "breadcrumb",
-        "breadcrumbs",
-        "skip-link",
-        "sr-only",
-        "visually-hidden",
-        "screen-reader-text",
-        "copybtn",
-    ]
-)
+_DROPPED_CLASSES = frozenset((
+    "headerlink", "hash-link", "linenos", "sphinxsidebar", "related", "breadcrumb", "breadcrumbs",
+    "skip-link", "sr-only", "visually-hidden", "screen-reader-text", "copybtn",
+))  # fmt: skip
 _CHROME_TAGS = frozenset({"header", "aside"})  # dropped only where no main part is marked
 _CHROME_ROLES = frozenset({"banner", "contentinfo", "complementary"})
 _HIDDEN_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
-_BLOCK_TAGS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "caption",
-        "center",
-        "dd",
-        "details",
-        "dialog",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hgroup",
-        "hr",
-        "legend",
-        "li",
-        "main",
-        "p",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "td",
-        "tfoot",
-        "th",
-        "thead",
-        "tr",
-    ]
-)
+_BLOCK_TAGS = frozenset((
+    "address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details",
+    "dialog", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer", "form", "header",
+    "hgroup", "hr", "legend", "li", "main", "p", "section", "summary", "table", "tbody", "td",
+    "tfoot", "th", "thead", "tr",
+))  # fmt: skip
 _LISTS = frozenset({"ul", "ol", "menu", "dir"})
 _LAYOUT = "table, h1, h2, h3, h4, h5, h6, pre"  # a table around these arranges the page
 _FORM_CONTENT = "p, h1, h2, article, main, table"  # some sites wrap the whole page in a form

@@ -35,6 +35,7 @@ _FRONT_MATTER = re.compile(
 )
 _ENTRY = re.compile(r"(?P<key>[A-Za-z_][\w-]*)[ \t]*[:=](?:[ \t]+(?P<value>.*)|[ \t]*)")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(?P<value>.*)")
+_ATTRIBUTES = re.compile(r"\s+\{:?\s*[#.][^{}]*\}\s*$")
 _METADATA_KEYS = {"author": "author", "authors": "author", "date": "date", "tags": "tags"}
 
 
@@ -183,7 +184,8 @@ def _block(text: str, span: tuple[int, int], tokens: Sequence["Token"]) -> Block
 
 
 def _label(content: str) -> str:
-    """A heading's words without markup."""
+    """A heading's words without markup and without the attributes some dialects put behind them."""
+    content = _ATTRIBUTES.sub("", content)
     children = _inline_parser().parseInline(content)[0].children or []
     words = [" " if "break" in child.type else child.content for child in children if _shown(child)]
     return one_line("".join(words))

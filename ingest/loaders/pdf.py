@@ -27,7 +27,7 @@ _PAGE_BREAK = "\n\n"
 _SHORT = 0.7  # of the page's longest line: a shorter one ends its paragraph, if a sentence ends it
 _TITLE_CHARACTERS = 120
 _SENTENCE_END = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
-_BULLET = re.compile(r"(?:[•◦▪‣●○■–*-]|\(?\d{1,2}[.)]|\([a-z]\))\s+\S")
+_BULLET = re.compile(r"[•◦▪‣●○■–*-](?:\s+\S|$)|(?:\(?\d{1,2}[.)]|\([a-z]\))\s+\S")
 _FIGURE = re.compile(r"^[($€£¥+–—-]*\d[\d.,:/%)]*[%)]?$|^[—–$€£¥%]$")
 _ROWS = 3  # fewer rows of figures in a row are no table
 _GAP = 2  # rows without figures (headings of parts) that a table may hold in one place
@@ -108,7 +108,8 @@ def _page_texts(reader: "PdfReader", limits: LoadLimits) -> tuple[list[str], lis
 
 def _page_text(page: "PageObject") -> str:
     """The text of a page, lines without trailing space."""
-    text = clean(page.extract_text())
+    # Code 127 shows as a bullet in PDF's Windows encoding; pypdf gives the control character.
+    text = clean(page.extract_text().replace("\x7f", "•"))
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n").rstrip()
 
 

@@ -1,0 +1,258 @@
+"""One question to a checked answer: every way a chat reply can turn out."""
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from command import Rag
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.errors import UsageError
+from rag.answer import ABSTENTION, Question, Resources, ask, ask_stream
+from rag.app import open_app
+from rag.chat import ChatOptions
+from rag.config import load_settings
+from rag.errors import ChatError, ChatIncomplete, ChatOverflow, ChatUnavailable
+from rag.types import ChatDelta, Delta, Finished, Message, Retrieved, SentenceDone, Usage
+
+LEAVE = "How many days of paid leave does an employee have?"
+GOOD = "Every employee has 28 days of paid leave a year."
+INVENTED = "Every employee also receives a company yacht moored in Monaco."
+
+
+_OPTIONS = ChatOptions()
+
+
+class ScriptedChat:
+    """A chat model that says what it was told to, piece by piece, or raises it."""
+
+    name = "scripted"
+
+    def __init__(self, *replies: Sequence[str | ChatDelta | ChatError]) -> None:
+        self._replies = list(replies)
+        self.prompts: list[Sequence[Message]] = []
+
+    def stream(
+        self, messages: Sequence[Message], options: ChatOptions = _OPTIONS
+    ) -> Generator[ChatDelta]:
+        """The next scripted reply."""
+        self.prompts.append(messages)
+        for piece in self._replies.pop(0):
+            if isinstance(piece, ChatError):
+                raise piece
+            yield ChatDelta(piece) if isinstance(piece, str) else piece
+
+
+@pytest.fixture(scope="module")
+def resources(library: Rag) -> Iterator[Resources]:
+    """The shared collection, opened as the command line opens it."""
+    settings = load_settings(folder=library.folder, environment={})
+    with open_app(settings, library.folder / ".rag") as app:
+        yield app.resources
+
+
+def answer_of(resources: Resources, *pieces: str | ChatDelta | ChatError, **options: bool):
+    """The answer to the leave question when the model replies with these pieces."""
+    chat = ScriptedChat(pieces)
+    return ask(Question(LEAVE, **options), replace(resources, chat=chat))
+
+
+def test_a_true_sentence_is_cited_in_code(resources: Resources) -> None:
+    """The model gives no marker; the citation is found and is a slice of the document."""
+    answer = answer_of(resources, GOOD)
+
+    assert (answer.status, answer.answerer, answer.grounding) == ("answered", "chat", 1.0)
+    (citation,) = answer.citations
+    text = resources.store.document(citation.source).text
+    assert text[citation.start : citation.end] == citation.quote
+    assert "28 days" in citation.quote
+    assert answer.answer == GOOD.replace(".", " [1].")
+
+
+def test_an_invented_sentence_is_marked(resources: Resources) -> None:
+    """What no passage says stays without citation and is called unsupported."""
+    answer = answer_of(resources, f"{GOOD} {INVENTED}")
+
+    assert [s.support for s in answer.sentences] == ["supported", "unsupported"]
+    assert answer.sentences[1].citations == ()
+    assert answer.grounding == 0.5
+
+
+def test_strict_leaves_invented_sentences_out(resources: Resources) -> None:
+    """With strict, an unsupported sentence is dropped and the answer says so."""
+    answer = answer_of(resources, f"{GOOD} {INVENTED}", strict=True)
+
+    assert "yacht" not in answer.answer
+    assert any("left out" in warning for warning in answer.warnings)
+
+
+def test_a_wrong_number_is_unsupported(resources: Resources) -> None:
+    """A figure that no passage holds fails its sentence, and with it the answer."""
+    answer = answer_of(resources, "Every employee has 35 days of paid leave a year.")
+
+    assert (answer.status, answer.sentences) == ("abstained", ())
+
+
+@pytest.mark.parametrize("reply", ["NOT IN THE DOCUMENTS", "**Not in the documents.**\n"])
+def test_the_agreed_refusal_is_an_abstention(resources: Resources, reply: str) -> None:
+    """The model's refusal never shows as a sentence."""
+    events = list(ask_stream(Question(LEAVE), replace(resources, chat=ScriptedChat([*reply]))))
+
+    assert events[-1].answer.status == "abstained"
+    assert events[-1].answer.answer == ABSTENTION
+    assert not any(isinstance(event, Delta | SentenceDone) for event in events)
+
+
+def test_an_answer_of_inventions_was_never_shown(resources: Resources) -> None:
+    """If nothing holds, no event carried a word of it."""
+    chat = ScriptedChat([INVENTED, " ", INVENTED])
+
+    events = list(ask_stream(Question(LEAVE), replace(resources, chat=chat)))
+
+    assert [type(event) for event in events] == [Retrieved, Finished]
+    assert events[-1].answer.status == "abstained"
+
+
+def test_an_off_topic_question_never_reaches_the_model(resources: Resources) -> None:
+    """The refusal comes before the chat call and costs nothing."""
+    chat = ScriptedChat()
+
+    answer = ask(Question("Which composer wrote the opera Tosca?"), replace(resources, chat=chat))
+
+    assert (answer.status, chat.prompts) == ("abstained", [])
+
+
+def test_a_broken_stream_is_incomplete(resources: Resources) -> None:
+    """What arrived and was checked is kept, and never shown as whole."""
+    chat = ScriptedChat([f"{GOOD} ", "Unused days ", ChatIncomplete("the stream broke off")])
+
+    *_, last = ask_stream(Question(LEAVE), replace(resources, chat=chat))
+
+    assert isinstance(last, Finished)
+    assert (last.answer.status, len(last.answer.sentences)) == ("incomplete", 1)
+    assert isinstance(last.error, ChatIncomplete)
+
+
+def test_a_cut_answer_is_incomplete(resources: Resources) -> None:
+    """The token limit ended it: the reader is told."""
+    answer = answer_of(resources, GOOD, ChatDelta(finish_reason="length"))
+
+    assert answer.status == "incomplete"
+    assert any("max_tokens" in warning for warning in answer.warnings)
+
+
+def test_an_unreachable_api_fails_with_the_passages(resources: Resources) -> None:
+    """The error ends the stream; what was found is there."""
+    chat = ScriptedChat([ChatUnavailable("no connection", "start it")])
+
+    *_, last = ask_stream(Question(LEAVE), replace(resources, chat=chat))
+
+    assert isinstance(last, Finished)
+    assert (last.answer.status, last.error.exit_code) == ("failed", 5)
+    assert last.answer.passages
+
+
+def test_a_configured_fallback_answers_extractively(resources: Resources) -> None:
+    """With the fallback set, the documents' own sentences stand in, and the answer says so."""
+    failing = ScriptedChat([ChatUnavailable("no connection", "start it")])
+    chat_settings = replace(resources.settings.chat, fallback=True)
+    changed = replace(resources.settings, chat=chat_settings)
+
+    answer = ask(Question(LEAVE), replace(resources, chat=failing, settings=changed))
+
+    assert (answer.status, answer.answerer) == ("answered", "extractive")
+    assert "no connection" in answer.warnings[0]
+
+
+def test_overflow_packs_less_and_says_so(resources: Resources) -> None:
+    """A window smaller than thought: half the passages, asked again."""
+    overflow = [ChatOverflow("too long")]
+    chat = ScriptedChat(overflow, [GOOD])
+
+    answer = ask(Question(LEAVE), replace(resources, chat=chat))
+
+    assert answer.status == "answered"
+    assert len(chat.prompts[1][-1].content) < len(chat.prompts[0][-1].content)
+    assert any("window" in warning for warning in answer.warnings)
+
+
+def test_overflow_ends_after_three_attempts(resources: Resources) -> None:
+    """A window that fits nothing is an error, not a loop."""
+    chat = ScriptedChat(*[[ChatOverflow("too long")]] * 3)
+
+    *_, last = ask_stream(Question(LEAVE), replace(resources, chat=chat))
+
+    assert isinstance(last.error, ChatOverflow)
+    assert len(chat.prompts) <= 3
+
+
+def test_usage_is_counted_where_the_api_gives_none(resources: Resources) -> None:
+    """Counted tokens are called estimated; the API's own are not."""
+    counted = answer_of(resources, GOOD).usage
+    given_usage = Usage(prompt_tokens=7, completion_tokens=3)
+    reported = answer_of(resources, GOOD, ChatDelta(usage=given_usage)).usage
+
+    assert counted.estimated
+    assert counted.prompt_tokens > 100
+    assert reported == given_usage
+
+
+@given(cuts=st.lists(st.integers(0, 120), max_size=8))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_the_answer_does_not_depend_on_the_deltas(resources: Resources, cuts: list[int]) -> None:
+    """However the reply is cut into pieces, sentences and citations are the same."""
+    reply = f"{GOOD} Unused days expire on 31 March of the following year [2]. {INVENTED}"
+    borders = [0, *sorted(min(c, len(reply)) for c in cuts), len(reply)]
+    pieces = [reply[a:b] for a, b in pairwise(borders)]
+
+    whole, cut = answer_of(resources, reply), answer_of(resources, *pieces)
+
+    assert (cut.answer, cut.citations) == (whole.answer, whole.citations)
+    assert cut.sentences == whole.sentences
+
+
+def test_events_arrive_in_order_and_agree_with_the_answer(resources: Resources) -> None:
+    """Passages first, then deltas and sentences, then the whole; the pieces make the answer."""
+    chat = ScriptedChat([f"{GOOD}\n\n- Unused days expire ", "on 31 March.\n"])
+
+    events = list(ask_stream(Question(LEAVE), replace(resources, chat=chat)))
+
+    sentences = [event for event in events if isinstance(event, SentenceDone)]
+    final = events[-1].answer
+    assert isinstance(events[0], Retrieved)
+    assert final.answer == "".join(e.separator + e.sentence.text for e in sentences)
+    assert all(final.answer[s.start : s.end] == s.text for s in final.sentences)
+    assert tuple(c for e in sentences for c in e.citations) == final.citations
+
+
+def test_hanging_up_closes_the_reply(resources: Resources) -> None:
+    """A consumer that goes away ends the chat call at once."""
+    closed = []
+
+    class Endless(ScriptedChat):
+        def stream(self, messages, options=None):
+            try:
+                while True:
+                    yield ChatDelta(f"{GOOD} ")
+            finally:
+                closed.append(True)
+
+    events = ask_stream(Question(LEAVE), replace(resources, chat=Endless()))
+    next(events)
+    next(events)
+    events.close()
+
+    assert closed == [True]
+
+
+@pytest.mark.parametrize("text", ["", " \n\t", "why " * 1001], ids=["empty", "blank", "too-long"])
+def test_a_question_that_cannot_be_asked(resources: Resources, text: str) -> None:
+    """Empty and oversized questions are refused with a hint."""
+    with pytest.raises(UsageError) as caught:
+        ask(Question(text), resources)
+
+    assert caught.value.hint
