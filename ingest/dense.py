@@ -198,6 +198,8 @@ def index_count(folder: Path) -> int:
         meta = read_meta(connection, folder)
     finally:
         connection.close()
+    if not index_folder(folder, meta.index).is_dir():  # none before the first commit
+        return 0
     copy = _IndexCopy(folder, meta, 0)
     try:
         return copy.index.count()

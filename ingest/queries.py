@@ -165,7 +165,7 @@ def vectors(connection: sqlite3.Connection, ids: IdList, dimension: int) -> Matr
            JOIN vectors ON vectors.id = vector_id ORDER BY json_each.key""",
         (json.dumps(wanted),),
     ).fetchall()
-    return _matrix(b"".join(row[0] for row in rows), len(wanted), dimension)
+    return _matrix([row[0] for row in rows], len(wanted), dimension)
 
 
 def all_vectors(connection: sqlite3.Connection, dimension: int) -> tuple[Ids, Matrix]:
@@ -176,7 +176,7 @@ def all_vectors(connection: sqlite3.Connection, dimension: int) -> tuple[Ids, Ma
            ORDER BY chunks.id"""
     ).fetchall()
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    return ids, _matrix(b"".join(row[1] for row in rows), len(rows), dimension)
+    return ids, _matrix([row[1] for row in rows], len(rows), dimension)
 
 
 def lexical(
@@ -278,12 +278,14 @@ def _check_seal(row: tuple[Any, ...]) -> None:
         raise StoreDamaged("store damaged: a row has changed on disk", _REBUILD)
 
 
-def _check_text(source: str, text: str, sha256: str) -> None:
-    if text_sha256(text) != sha256:
+def _check_text(source: str, text: object, sha256: str) -> None:
+    # A changed byte in a row's header can make another type of a value.
+    if not isinstance(text, str) or text_sha256(text) != sha256:
         raise StoreDamaged(f"store damaged: the text of {source!r} has changed on disk", _REBUILD)
 
 
-def _matrix(blob: bytes, count: int, dimension: int) -> Matrix:
+def _matrix(blobs: Sequence[object], count: int, dimension: int) -> Matrix:
+    blob = b"".join(part for part in blobs if isinstance(part, bytes))
     if len(blob) != count * dimension * 4:
         raise StoreDamaged("store damaged: a chunk or its vector is missing", _REBUILD)
     matrix = np.frombuffer(blob, _VECTOR_TYPE).reshape(count, dimension)

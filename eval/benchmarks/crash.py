@@ -26,10 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.config import DEFAULT_MODEL
+from ingest.dense import index_count
 from ingest.embed import DefaultEmbedder, Embedder
 from ingest.store import Store
 from ingest.sync import SyncSettings, sync
-from ingest.dense import index_count
 
 DIMENSION = 384
 _POLL_SECONDS = 0.0005
