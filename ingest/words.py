@@ -120,7 +120,7 @@ def _word_terms(word: str) -> tuple[str, ...]:
     folded = folded.replace(".", "") if word[-1] == "." else folded
     if "'" in folded:
         folded = _without_apostrophe(folded)
-    if (folded in STOP_WORDS and word not in _CAPITALS) or not folded.strip("_"):
+    if (folded in STOP_WORDS and word.replace(".", "") not in _CAPITALS) or not folded.strip("_"):
         return ()
     return _parts(folded)
 

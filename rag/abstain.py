@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rag.extract import ScoredSentence
 
-# Fitted by eval/benchmarks/abstention.py --fit on every other article of SQuAD 2 (dev): each
+# Fitted by eval/benchmarks/squad.py --fit on every other article of SQuAD 2 (dev): each
 # answerable question with all passages, without its paragraph, and without its article, the
 # answered and the unanswered weighing the same.
 INTERCEPT = -7.01

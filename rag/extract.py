@@ -2,7 +2,7 @@
 
 A sentence's score adds how close it and its neighbours are to the question in meaning, how much
 of the question's words it holds, whether it has what the question word asks for, and how well
-its passage matches. The weights were found on SQuAD (see eval/benchmarks/squad_extractive.py).
+its passage matches. The weights were found on SQuAD (see eval/benchmarks/squad.py).
 """
 
 import itertools
@@ -34,7 +34,8 @@ _BIGRAM_WEIGHT = 0.3
 
 _ASKS_NUMBER = re.compile(
     r"\b(?:how (?:many|much|long|old|far|tall|high|large|big|deep|fast|often|heavy|wide)"
-    r"|what (?:percent\w*|number|amount|share|fraction|price|cost)|wie ?(?:viele?|lange?|hoch|oft))\b",
+    r"|what (?:percent\w*|number|amount|share|fraction|price|cost)"
+    r"|wie ?(?:viele?|lange?|hoch|oft))\b",
     re.IGNORECASE,
 )
 _ASKS_DATE = re.compile(
@@ -51,6 +52,11 @@ _NUMBER = re.compile(
 _YEAR = re.compile(r"\b(?:1\d|20)\d\ds?\b|\b\d{1,2}(?:st|nd|rd|th) century\b|\b\d{1,2}:\d\d\b")
 _WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
 _ANSWERLESS = re.compile(r"\s*(?:#{1,6}\s|```|~~~|[|:\s-]+$)|.*[?\uff1f\u061f]\W*$", re.DOTALL)
+
+_ANNOUNCING = (":", "\uff1a")
+# What follows an announcement: fenced code, or lines up to a blank one.
+_BLOCK = re.compile(r"\s*(?:(?P<fence>```|~~~).*?\n(?P=fence)|\S(?:(?!\n[ \t]*\n).)*)", re.DOTALL)
+_LONGEST_ANNOUNCED = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +167,11 @@ def _candidates(asked: _Question, passage: Passage) -> list[_Candidate]:
     whole = _PASSAGE_WEIGHT * asked.coverage(prepared.found(0, len(prepared.terms)))
     shared = _DENSE_WEIGHT * passage.cosine + whole
     candidates = []
-    for index, (start, end) in enumerate(prepared.spans):
+    label = passage.chunk.section.rpartition(" > ")[2]
+    for index, (start, stop) in enumerate(prepared.spans):
+        end = _with_announced(prepared.text, start, stop)
         text = prepared.text[start:end]
-        if _ANSWERLESS.match(text):
+        if _ANSWERLESS.match(text) or text == label or text.endswith(_ANNOUNCING):
             continue
         coverage = asked.coverage(prepared.terms[index])
         lexical = (
@@ -174,6 +182,14 @@ def _candidates(asked: _Question, passage: Passage) -> list[_Candidate]:
         )
         candidates.append(_Candidate(passage, index, base + start, base + end, coverage, lexical))
     return candidates
+
+
+def _with_announced(text: str, start: int, end: int) -> int:
+    """The end of a sentence, or of the block it announces: "as follows:" alone says nothing."""
+    if not text[start:end].endswith(_ANNOUNCING):
+        return end
+    block = _BLOCK.match(text, end)
+    return block.end() if block and block.end() - start <= _LONGEST_ANNOUNCED else end
 
 
 def _distinct(candidates: Sequence[_Candidate]) -> list[_Candidate]:

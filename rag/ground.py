@@ -90,8 +90,9 @@ class Grounder:
         chunk = passage.chunk
         # The document's own markers would read as ours.
         text, _ = parse_markers(chunk.text[start - chunk.start : end - chunk.start])
-        text = " ".join(text.split())
-        separator = " " if self.answer else ""
+        # A sentence is shown on one line; with the code or list that it announces, as it stands.
+        text = text.strip() if "\n\n" in text else " ".join(text.split())
+        separator = ("\n\n" if "\n\n" in text + self.answer else " ") if self.answer else ""
         citation = self._citation(passage, start, end, 1.0)
         return self._finish(separator, text, (citation,), Verdict(1.0, "supported"))
 

@@ -44,6 +44,7 @@ _META = re.compile(
     r"\b[^.]*\b(?:not|n't|no|nothing|cannot|neither)\b"
     r"|\b(?:not|n't|no|nothing|cannot)\b[^.]*\b(?:in|from|by) the (?:[a-z]+ )?"
     r"(?:passages?|documents?|sources?|context|excerpts?|text|information)\b"
+    r"|^\W*(?:yes|no|correct|right|okay)\W*$"
     r"|^\W*(?:i (?:do not|don't|cannot|can't|could not|couldn't|am not|am sorry)|i'm (?:sorry|not)"
     r"|sorry|unfortunately, i)\b",
     re.IGNORECASE,
