@@ -133,8 +133,7 @@ def sync(
     with Store.write(store, settings.index) as writer:
         plan = make_plan(roots, writer.known_files(), settings.prune)
         run = _Run(writer, settings, embedder or open_embedder(settings.index.model), on_progress)
-        run.ingest(plan.targets)
-        run.remove(plan.vanished)
+        run.ingest(plan.targets, plan.vanished)
         writer.collect_garbage()
     return _report(plan, run.tally, begun)
 
@@ -176,8 +175,8 @@ class _Run:
         self._begun = time.perf_counter()
         self.tally = _Tally()
 
-    def ingest(self, targets: Sequence[Target]) -> None:
-        """Load, embed and commit files in batches of whole files."""
+    def ingest(self, targets: Sequence[Target], vanished: Sequence[str]) -> None:
+        """Load, embed and commit files in batches of whole files; drop those that vanished."""
         total = len(targets)
         for target, outcome in self._loaded(targets):
             self._files += 1
@@ -188,12 +187,10 @@ class _Run:
             if _chunk_count(self._pending) >= _BATCH_CHUNKS:
                 self._flush(total)
             self._show(total)
-        self._flush(total)
-
-    def remove(self, paths: Sequence[str]) -> None:
-        """Drop files that vanished; last, so that a file that moved is never missing."""
-        if paths:
-            self.tally.removed += self._writer.remove(paths)
+        gone = set(vanished)
+        self.tally.removed += sorted(name for name, path in self._names.items() if path in gone)
+        # In one commit with the last files: one that moved is neither doubled nor missing.
+        self._flush(total, vanished)
 
     def _loaded(self, targets: Sequence[Target]) -> Iterator[tuple[Target, Loaded | LoadError]]:
         """Read files in a worker process; what only looks changed is settled without it."""
@@ -232,9 +229,9 @@ class _Run:
         else:
             self.tally.failed.append(Failure(target.file.relative, error.message, error.hint))
 
-    def _flush(self, total: int) -> None:
+    def _flush(self, total: int, vanished: Sequence[str] = ()) -> None:
         """Embed what is new in the pending files and commit them."""
-        if not self._pending:
+        if not (self._pending or vanished):
             return
         commits = [self._commit_of(pending) for pending in self._pending]
         texts = {
@@ -244,7 +241,7 @@ class _Run:
             for key, c in zip(d.keys, d.chunks, strict=True)
         }
         missing = sorted(self._writer.missing_vectors(list(texts)))
-        self._writer.commit(commits, self._embed(missing, texts, total))
+        self._writer.commit(commits, self._embed(missing, texts, total), vanished)
         for pending, commit in zip(self._pending, commits, strict=True):
             names = [d.document.source for d in commit.documents]
             held = commit.record.path in self._held_before
