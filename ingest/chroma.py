@@ -1,13 +1,14 @@
 """The derived vector index: Chroma's HNSW over ids and vectors, made again whenever in doubt.
 
 Chroma is given vectors only, never texts: a query by text could load a model named inside the
-store. Its folder is written by the holder of the writer lock alone, because two processes that
-have it open both write it, even where one only searches.
+store. It has no way to open a folder for reading only: that replays a log and may write the index,
+and two processes at one folder lose vectors. So only the holder of the writer lock opens it, and a
+reader opens a copy.
 """
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,8 @@ from ingest.vectors import IdList
 _COLLECTION = "chunks"
 # Chroma refuses more than 5,461 records a call; its speed is flat from about 2,000 on.
 _BATCH = 2000
+# With less free disk than this in bytes a failure is taken for a full disk.
+_ROOM = 1 << 20
 
 
 class ChromaIndex:
@@ -38,7 +41,8 @@ class ChromaIndex:
                     embedding_function=None,
                 )
         except BaseException:
-            self.close()
+            with suppress(StoreError):
+                self.close()
             raise
 
     def __enter__(self) -> Self:
@@ -107,9 +111,15 @@ def _border(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, StoreError):
         raise
     except BaseException as error:
-        raise StoreError(
-            f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`"
-        ) from error
+        raise _translated(error, folder) from error
+
+
+def _translated(error: BaseException, folder: Path) -> StoreError:
+    # Without room Chroma fails in many words, few of which speak of the disk.
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < _ROOM:
+            return StoreError(f"the disk is full: {folder}", "free some space and run it again")
+    return StoreError(f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`")
 
 
 def _make_private(folder: Path) -> None:

@@ -8,15 +8,16 @@ from ingest.errors import StoreMissing
 from ingest.schema import DATABASE, open_reader
 
 _MOST_IDLE = 8
-# Device and inode of a database file.
-_Identity = tuple[int, int]
+# Device, inode and last change of a database file.
+_Identity = tuple[int, int, int]
 
 
 class ReaderPool:
     """Lends each thread a connection of its own, always to the file that stands there now.
 
     `rag rebuild`, or deleting the store and ingesting again, puts another file in its place: a
-    connection to the old one would go on answering from what is gone.
+    connection to the old one would go on answering from what is gone. And where the folder is
+    read-only to us a connection never looks at the file again.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,4 +58,4 @@ class ReaderPool:
             raise StoreMissing(
                 f"no store found in {self._folder}", "run `rag ingest PATH`"
             ) from error
-        return found.st_dev, found.st_ino
+        return found.st_dev, found.st_ino, found.st_mtime_ns

@@ -30,9 +30,9 @@ _Key = tuple[str, int]
 class DenseSearch:
     """Holds the vectors, or a copy of the vector index, of the generation last asked for.
 
-    Chroma writes its folder even when it is only searched, and two processes at it lose vectors.
-    So a reader opens a copy, taken while no writer is at work; as long as there is none for the
-    generation asked for, an exact scan answers.
+    A reader never opens the index of the store itself (see ingest/chroma.py) but a copy, taken
+    while no writer is at work; as long as there is none for the generation asked for, an exact
+    scan answers.
     """
 
     def __init__(self, folder: Path, exact_limit: int) -> None:

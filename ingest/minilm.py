@@ -6,13 +6,9 @@ sentence-transformers reads. A test holds the two to the same vectors.
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
-
-# One question is too small for several BLAS threads to pay for their start; a caller's choice wins.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +51,12 @@ class MiniLM:
         weights: dict[str, Matrix] = load(data)
         return weights
 
+    @cached_property
+    def _blas(self) -> Any:
+        from threadpoolctl import ThreadpoolController
+
+        return ThreadpoolController().select(internal_api="openblas")
+
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of one text, shape (384,)."""
         vector: Matrix = self.embed_documents([text])[0]
@@ -64,12 +66,18 @@ class MiniLM:
         """The unit vectors of texts, shape (n, 384), in their order."""
         vectors = np.zeros((len(texts), DIMENSION), np.float32)
         inputs = self._tokenizer.encode(texts)
+        # Several BLAS threads wait for each other longer than products of this size take: on a
+        # busy machine one thread is ten times faster.
+        with self._blas.limit(limits=1):
+            self._embed_into(vectors, inputs)
+        return vectors
+
+    def _embed_into(self, vectors: Matrix, inputs: Sequence[Sequence[int]]) -> None:
         # Neighbours of like length share a batch, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda i: len(inputs[i]))
+        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
         for begin in range(0, len(order), _BATCH):
             rows = order[begin : begin + _BATCH]
             vectors[rows] = self._forward([inputs[i] for i in rows])
-        return vectors
 
     def _forward(self, inputs: Sequence[Sequence[int]]) -> Matrix:
         width = max(len(ids) for ids in inputs)

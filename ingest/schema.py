@@ -42,7 +42,7 @@ def open_reader(folder: Path) -> sqlite3.Connection:
         return _readable(path, "mode=ro")
     except sqlite3.OperationalError:
         # WAL needs to write a file beside the database, which a read-only folder does not allow.
-        # Nobody else can be writing there either, so the file may be taken as it stands.
+        # An empty or missing journal shows that nobody is writing: the file is whole as it stands.
         if os.access(folder, os.W_OK) or _has_content(path.with_name(f"{DATABASE}-wal")):
             raise
         return _readable(path, "mode=ro&immutable=1")

@@ -51,7 +51,7 @@ class RetrievalSection:
     """`k` passages at most; `alpha` weighs the cosine against BM25 (1 is dense alone)."""
 
     k: int = 8
-    alpha: float = 0.7
+    alpha: float = 0.65
     candidates: int = 100
 
 

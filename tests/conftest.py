@@ -1,10 +1,5 @@
 """Fixtures that several test files share."""
 
-import os
-
-# As the command line does, and before numpy loads: many tests embed, and each uses one thread.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from pathlib import Path
 
 import pytest
