@@ -692,6 +692,32 @@ def test_a_flipped_byte_never_changes_a_text(filled: Path) -> None:
     assert 0 < len(seen) < 250
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE chunks SET start = start + 1",
+        "UPDATE chunks SET page = 7",
+        "UPDATE documents SET title = 'Another'",
+        "UPDATE documents SET live = 0 WHERE id = 1",
+        "DELETE FROM chunks WHERE ordinal = 1",
+        "UPDATE vectors SET vector = zeroblob(32) WHERE id = 1",
+        "UPDATE vectors SET vector = x'00'",
+    ],
+)
+def test_a_changed_row_is_damage(filled: Path, change: str) -> None:
+    """What still reads like a row is checked: spans, names, vectors, and how many there are."""
+    with sqlite3.connect(filled / DATABASE) as connection:
+        connection.execute(change)
+    connection.close()
+
+    def read(store: Store) -> None:
+        with store.snapshot():
+            store.chunks(hit.chunk_id for hit in store.dense(QUERY, 10))
+
+    with Store.open(filled) as store, pytest.raises(StoreDamaged, match="store damaged"):
+        read(store)
+
+
 def test_a_lost_row_of_terms_is_found_by_a_check(filled: Path) -> None:
     """What no question would notice, `check` does."""
     with sqlite3.connect(filled / DATABASE) as connection:
