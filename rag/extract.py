@@ -57,6 +57,8 @@ _ANNOUNCING = (":", "\uff1a")
 # What follows an announcement: fenced code, or lines up to a blank one.
 _BLOCK = re.compile(r"\s*(?:(?P<fence>```|~~~).*?\n(?P=fence)|\S(?:(?!\n[ \t]*\n).)*)", re.DOTALL)
 _LONGEST_ANNOUNCED = 600
+_FIGURE = re.compile(r"\d[\d.,]*")
+_MOST_FIGURES = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,9 @@ def _candidates(asked: _Question, passage: Passage) -> list[_Candidate]:
     for index, (start, stop) in enumerate(prepared.spans):
         end = _with_announced(prepared.text, start, stop)
         text = prepared.text[start:end]
-        if _ANSWERLESS.match(text) or text == label or text.endswith(_ANNOUNCING):
+        if _ANSWERLESS.match(text) or label.endswith(text) or text.endswith(_ANNOUNCING):
+            continue
+        if len(_FIGURE.findall(text)) > _MOST_FIGURES:  # a table that lost its lines
             continue
         coverage = asked.coverage(prepared.terms[index])
         lexical = (
