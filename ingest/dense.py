@@ -12,7 +12,7 @@ from ingest.errors import StoreDamaged, StoreError
 from ingest.lock import no_writer
 from ingest.queries import Filters
 from ingest.records import Matrix, Meta
-from ingest.schema import LOCK, index_folder, open_reader, read_meta
+from ingest.schema import LOCK, in_use_mark, index_folder, open_reader, read_meta
 from ingest.types import Hit
 from ingest.vectors import ExactIndex, Ids, nearest
 
@@ -160,6 +160,8 @@ class _IndexCopy:
     def __init__(self, folder: Path, meta: Meta, ghosts: int) -> None:
         from ingest.chroma import ChromaIndex, copy_index
 
+        if in_use_mark(folder, meta.index).exists():
+            raise StoreError("a killed ingest left the vector index open", "run `rag ingest`")
         self.key: _Key = (meta.created, meta.generation)
         # At most so many of its ids are not live.
         self.ghosts = ghosts
@@ -181,8 +183,8 @@ def check_index(folder: Path, connection: sqlite3.Connection, meta: Meta) -> Non
     """StoreDamaged where the vector index does not hold the live chunks; passes while a writer is
     at work on it."""
     with no_writer(folder / LOCK) as quiet:
-        if not quiet:
-            return
+        if not quiet or in_use_mark(folder, meta.index).exists():
+            return  # after a kill the next writer makes it anew
         held = index_count(folder)
     if not meta.chunks <= held <= meta.chunks + len(queries.outbox(connection)):
         raise StoreDamaged(

@@ -3,14 +3,13 @@
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ingest import queries
 from ingest.errors import StoreError
-from ingest.schema import index_folder, read_meta, transaction, write_meta
+from ingest.schema import in_use_mark, index_folder, read_meta, transaction, write_meta
 
 if TYPE_CHECKING:
     from ingest.chroma import ChromaIndex
@@ -66,11 +65,11 @@ class DerivedIndex:
 
     def rebuild(self) -> None:
         """Make the index anew from the live chunks in a folder of its own, then change over."""
-        self.close()
+        self._let_go()  # its mark stays: killed from here on, it is not to be trusted either
         meta = read_meta(self._connection, self._folder)
         meta = replace(meta, index=meta.index + 1)
         shutil.rmtree(index_folder(self._folder, meta.index), ignore_errors=True)
-        self._index = _chroma(index_folder(self._folder, meta.index))
+        self._use(meta.index)
         ids = queries.live_ids(self._connection, {}).tolist()
         for start in range(0, len(ids), _BATCH):
             self._add(ids[start : start + _BATCH])
@@ -86,16 +85,34 @@ class DerivedIndex:
         self._remove_other_folders(meta.index)
 
     def close(self) -> None:
-        """Let go of the index folder."""
+        """Let go of the index folder and say that it is whole."""
+        if self._let_go():
+            number = read_meta(self._connection, self._folder).index
+            in_use_mark(self._folder, number).unlink(missing_ok=True)
+
+    def _let_go(self) -> bool:
+        """Close the index if it is open; whether that went well."""
         index, self._index = self._index, None
-        if index is not None:
-            with suppress(StoreError):  # what is broken is made anew by whoever opens it next
-                index.close()
+        if index is None:
+            return False
+        try:
+            index.close()
+        except StoreError:  # what is broken is made anew by whoever opens it next
+            return False
+        return True
 
     def _open(self) -> None:
         number = read_meta(self._connection, self._folder).index
         self._remove_other_folders(number)
-        self._index = _chroma(index_folder(self._folder, number))
+        if in_use_mark(self._folder, number).exists():
+            raise StoreError("a killed writer left the vector index open", "run `rag rebuild`")
+        self._use(number)
+
+    def _use(self, number: int) -> None:
+        folder = index_folder(self._folder, number)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        in_use_mark(self._folder, number).touch(mode=0o600)
+        self._index = _chroma(folder)
 
     def _opened(self) -> "ChromaIndex":
         if self._index is None:

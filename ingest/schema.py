@@ -33,6 +33,12 @@ def index_folder(folder: Path, number: int) -> Path:
     return folder / f"index-{number}"
 
 
+def in_use_mark(folder: Path, number: int) -> Path:
+    """Stands in an index folder while a writer has it open; one that outlives its writer tells of
+    a kill, after which Chroma's files may be torn in ways that no query shows."""
+    return index_folder(folder, number) / "in-use"
+
+
 def open_reader(folder: Path) -> sqlite3.Connection:
     """A read-only connection to an existing store; StoreMissing where there is none."""
     path = folder / DATABASE

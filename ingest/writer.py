@@ -32,6 +32,7 @@ from ingest.schema import (
     LOCK,
     check_settings,
     create,
+    in_use_mark,
     is_empty,
     open_writer,
     read_meta,
@@ -249,7 +250,8 @@ class Writer:
     def _recover(self) -> None:
         """Bring the store to where its last whole commit left it."""
         self._take_back()
-        if queries.outbox(self._connection):
+        index = read_meta(self._connection, self._folder).index
+        if queries.outbox(self._connection) or in_use_mark(self._folder, index).exists():
             self._derived.ready()
 
     def _take_back(self) -> None:
