@@ -184,6 +184,22 @@ def test_a_dead_holders_lock_is_free(tmp_path: Path, docs: Path) -> None:
         assert writer.known_sources() == {}
 
 
+def test_an_index_left_open_by_a_kill_is_made_anew(
+    tmp_path: Path, docs: Path, expected: dict
+) -> None:
+    """Torn files can pass every query, so the next run builds a new index and drops the old."""
+    store = tmp_path / ".rag"
+    assert ingest(store, docs, "cleared", 3).wait() == -signal.SIGKILL
+    left = sorted(path.name for path in store.glob("index-*"))
+
+    assert ingest(store, docs).wait() == 0
+
+    (kept,) = store.glob("index-*")
+    assert kept.name not in left
+    assert not (kept / "in-use").exists()
+    assert contents(store) == expected
+
+
 def test_pages_are_counted_from_one() -> None:
     """The offset of a page's first character belongs to it."""
     assert [page_at((0, 10), offset) for offset in (0, 9, 10)] == [1, 1, 2]
