@@ -22,8 +22,6 @@ COVERAGE_WEIGHT = 4.99
 LOW = 0.12
 """Below: abstain. It refuses 1.5 % of SQuAD's answerable questions, but far more where questions
 avoid the documents' words or are asked in another language: there it has to be fitted anew."""
-CAUTION = 0.5
-"""Below: answer with a caution; at even odds the documents are as likely not to hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +37,6 @@ class Judgement:
     def abstains(self) -> bool:
         """Whether to say that the documents do not hold it."""
         return self.confidence < self.threshold
-
-    @property
-    def cautions(self) -> bool:
-        """Whether an answer should carry a warning."""
-        return not self.abstains and self.confidence < CAUTION
 
 
 def judge(ranked: Sequence[ScoredSentence], threshold: float = LOW) -> Judgement:
