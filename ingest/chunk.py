@@ -2,17 +2,19 @@
 
 A chunk never crosses a heading or a page, and never cuts inside a sentence, a table row, a list
 line or a code line unless that alone is longer than a chunk. Within a section the cuts are those
-of least total cost: few chunks, evenly filled, ending where paragraphs end.
+of least total cost: few chunks, evenly filled, ending where paragraphs end. A chunk that goes on
+with a table carries the span of the table's caption and header row.
 """
 
+import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ingest.config import IndexSettings
 from ingest.sentences import sentence_spans
-from ingest.types import Block, Chunk, Document, heading_path, page_at
+from ingest.types import Block, Chunk, Document, Span, heading_path, page_at
 from ingest.wordpieces import MODEL_WINDOW, SPECIAL_TOKENS
 
 _SMALLEST_LIMIT = 64  # a very long heading path must not starve the text below it
@@ -20,6 +22,10 @@ _LABEL_CHARACTERS = 120  # a heading longer than this is a paragraph in disguise
 _UNEVEN = 0.5  # cost of an empty chunk against a full one; a chunk more costs 1
 _CUT_INSIDE_BLOCK = 0.15  # cost of ending a chunk at a sentence instead of a paragraph
 _CUT_INSIDE_SENTENCE = 0.5
+_CUT_BELOW_HEADER = 1.0
+_HEADER_TOKENS = 96  # a table's header may take so much of a chunk; of a wider one its beginning
+_CAPTION_CHARACTERS = 200
+_CAPTION = re.compile(r"\W*(?:table|tab\.|tabelle|tableau|tabla|表)\s*\d", re.IGNORECASE)
 
 
 class Tokenizer(Protocol):
@@ -42,11 +48,13 @@ class _Section:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """The smallest span that stays whole; `cut` is what it costs to end a chunk behind it."""
+    """The smallest span that stays whole; `cut` is what it costs to end a chunk behind it, and
+    `header` what a chunk that begins with it has to carry."""
 
     start: int
     end: int
     cut: float
+    header: Span | None = None
 
 
 def chunk(document: Document, tokenizer: Tokenizer, settings: IndexSettings) -> tuple[Chunk, ...]:
@@ -57,17 +65,16 @@ def chunk(document: Document, tokenizer: Tokenizer, settings: IndexSettings) -> 
     """
     text = document.text
     starts = tokenizer.starts(text)
-    spans = [
-        (start, end, section.path)
-        for section in _sections(document)
-        for start, end in _cut(
-            text, section, starts, _limit(document, section, tokenizer, settings)
-        )
-    ]
-    return tuple(
-        Chunk(ordinal, start, end, text[start:end], page_at(document.page_starts, start), path)
-        for ordinal, (start, end, path) in enumerate(spans)
-    )
+    chunks: list[Chunk] = []
+    for section in _sections(document):
+        limit = _limit(document, section, tokenizer, settings)
+        for start, end, header in _cut(text, section, starts, limit):
+            page = page_at(document.page_starts, start)
+            tokens = _tokens(starts, start, end)
+            chunks.append(
+                Chunk(len(chunks), start, end, text[start:end], page, section.path, tokens, header)
+            )
+    return tuple(chunks)
 
 
 def _limit(
@@ -102,32 +109,54 @@ def _path(stack: Sequence[Block]) -> str:
     return " > ".join(block.label[:_LABEL_CHARACTERS] for block in stack if block.label)
 
 
-def _cut(text: str, section: _Section, starts: Sequence[int], limit: int) -> list[tuple[int, int]]:
-    """The chunk spans of one section: the cheapest way to divide its pieces."""
-    pieces = [piece for block in section.blocks for piece in _pieces(text, block, starts, limit)]
+def _cut(
+    text: str, section: _Section, starts: Sequence[int], limit: int
+) -> list[tuple[int, int, Span | None]]:
+    """The chunk spans of one section, with their headers: the cheapest way to divide its pieces."""
+    pieces = list(_section_pieces(text, section.blocks, starts, limit))
     if not pieces:
         return []
-    first = [bisect_left(starts, piece.start) for piece in pieces]
-    last = [bisect_left(starts, piece.end) for piece in pieces]
+    sizes = _Sizes(
+        [bisect_left(starts, piece.start) for piece in pieces],
+        [bisect_left(starts, piece.end) for piece in pieces],
+        [_tokens(starts, *piece.header) if piece.header else 0 for piece in pieces],
+    )
     best = [0.0]
     previous = [0]
     for end in range(1, len(pieces) + 1):
         cost, begin = min(
-            (best[begin] + _cost(last[end - 1] - first[begin], limit), begin)
-            for begin in _begins(first, last, end, limit)
+            (best[begin] + _cost(sizes.between(begin, end), limit), begin)
+            for begin in _begins(sizes, end, limit)
         )
         best.append(cost + pieces[end - 1].cut)
         previous.append(begin)
-    return [(pieces[begin].start, pieces[end - 1].end) for begin, end in _walk_back(previous)]
+    return [
+        (pieces[begin].start, pieces[end - 1].end, pieces[begin].header)
+        for begin, end in _walk_back(previous)
+    ]
 
 
-def _begins(first: Sequence[int], last: Sequence[int], end: int, limit: int) -> Iterator[int]:
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Of each piece the number of its first token, that behind its last, and its header's size."""
+
+    first: Sequence[int]
+    last: Sequence[int]
+    headers: Sequence[int]
+
+    def between(self, begin: int, end: int) -> int:
+        """Tokens of a chunk of the pieces `begin` to `end` (exclusive), its header included."""
+        return self.last[end - 1] - self.first[begin] + self.headers[begin]
+
+
+def _begins(sizes: _Sizes, end: int, limit: int) -> Iterator[int]:
     """Where a chunk that ends before piece `end` may begin; a single piece is always allowed."""
     begin = end - 1
     yield begin
-    while begin > 0 and last[end - 1] - first[begin - 1] <= limit:
+    while begin > 0 and sizes.last[end - 1] - sizes.first[begin - 1] <= limit:
         begin -= 1
-        yield begin
+        if sizes.between(begin, end) <= limit:
+            yield begin
 
 
 def _cost(size: int, limit: int) -> float:
@@ -143,7 +172,41 @@ def _walk_back(previous: Sequence[int]) -> list[tuple[int, int]]:
     return spans[::-1]
 
 
-def _pieces(text: str, block: Block, starts: Sequence[int], limit: int) -> list[_Piece]:
+def _section_pieces(
+    text: str, blocks: Sequence[Block], starts: Sequence[int], limit: int
+) -> Iterator[_Piece]:
+    """The pieces of a section's blocks; a caption is not parted from the table below it."""
+    caption: Block | None = None
+    for index, block in enumerate(blocks):
+        header = _header(text, block, caption, starts, limit) if block.kind == "table" else None
+        below = blocks[index + 1].kind if index + 1 < len(blocks) else None
+        caption = block if below == "table" and _is_caption(text, block) else None
+        for piece in _pieces(text, block, header, starts, limit):
+            yield replace(piece, cut=_CUT_BELOW_HEADER) if caption else piece
+
+
+def _is_caption(text: str, block: Block) -> bool:
+    return block.end - block.start <= _CAPTION_CHARACTERS and bool(
+        _CAPTION.match(text, block.start, block.end)
+    )
+
+
+def _header(
+    text: str, block: Block, caption: Block | None, starts: Sequence[int], limit: int
+) -> Span | None:
+    """What belongs above every part of a table: its caption and header row, as far as they fit."""
+    start = caption.start if caption else block.start
+    end = block.start + block.header if block.header or not caption else caption.end
+    most = bisect_left(starts, start) + min(_HEADER_TOKENS, limit // 2)
+    if most < len(starts) and starts[most] < end:
+        end = max(text.rfind(" ", start, starts[most]), start)
+    start, end = _trim(text, start, end)
+    return (start, end) if start < end else None
+
+
+def _pieces(
+    text: str, block: Block, header: Span | None, starts: Sequence[int], limit: int
+) -> list[_Piece]:
     """Cut a block as coarsely as its kind and the limit allow."""
     start, end = _trim(text, block.start, block.end, keep_indent=block.kind == "code")
     if start == end:
@@ -156,12 +219,17 @@ def _pieces(text: str, block: Block, starts: Sequence[int], limit: int) -> list[
         if block.kind == "prose"
         else _lines(text, start, end, keep_indent=block.kind == "code")
     )
-    pieces = [
-        _Piece(a, b, _CUT_INSIDE_BLOCK if b == span_end else _CUT_INSIDE_SENTENCE)
-        for span_start, span_end in spans
-        for a, b in _fit(text, span_start, span_end, starts, limit)
-    ]
-    return [*pieces[:-1], _Piece(pieces[-1].start, pieces[-1].end, 0.0)]
+    room = limit - _tokens(starts, *header) if header else limit
+    pieces = []
+    for span_start, span_end in spans:
+        if span_end <= block.start + block.header:  # a line of the header itself
+            fitting = _fit(text, span_start, span_end, starts, limit)
+            pieces += [_Piece(a, b, _CUT_BELOW_HEADER) for a, b in fitting]
+            continue
+        for a, b in _fit(text, span_start, span_end, starts, room):
+            cut = _CUT_INSIDE_BLOCK if b == span_end else _CUT_INSIDE_SENTENCE
+            pieces.append(_Piece(a, b, cut, header))
+    return [*pieces[:-1], replace(pieces[-1], cut=0.0)]
 
 
 def _tokens(starts: Sequence[int], start: int, end: int) -> int:

@@ -1,90 +1,93 @@
-"""A file to documents: the loader is chosen by the file's suffix.
+"""A file to documents: the format is told by the file's name, and names the loader.
 
-To add a format, write `load_x(data, source, limits)` in ingest/loaders and give it a media type in
-LOADERS, a version in VERSIONS and its suffixes in SUFFIXES.
+To add a format, write `load_x(data, source, options)` in ingest/loaders/x.py and give it a row in
+FORMATS. What an archive or a mail holds is read as if it were a file of its own.
 """
 
 import os
 import stat
-from collections.abc import Callable, Mapping
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from ingest.errors import LoadError, UnsupportedFile
+from ingest.language import language_of
 from ingest.loaders import corpus, html, markdown, pdf, text
-from ingest.loaders.limits import DEFAULT_LIMITS, LoadLimits, check_text_length
+from ingest.loaders.decode import one_line
+from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, Member, check_text_length
 from ingest.types import Document
 
-__all__ = ["DEFAULT_LIMITS", "LOADERS", "LoadLimits", "is_supported", "load", "loader_version"]
+__all__ = ["DEFAULT_OPTIONS", "FORMATS", "LoadOptions", "format_of", "load", "loader_version"]
 
-Loader = Callable[[bytes, str, LoadLimits], tuple[Document, ...]]
+Loader = Callable[[bytes, str, LoadOptions], Iterable[Document | Member]]
 
-LOADERS: Mapping[str, Loader] = {
-    "text/plain": text.load_text,
-    "text/markdown": markdown.load_markdown,
-    "text/html": html.load_html,
-    "application/pdf": pdf.load_pdf,
-    "application/jsonl": corpus.load_corpus,
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How files of a media type are read. `names` are suffixes with their dot, or whole names.
+
+    Raise `version` when the loader makes other text, blocks or metadata of the same file: such
+    files are then loaded again by the next ingest.
+    """
+
+    load: Loader
+    version: int
+    names: tuple[str, ...]
+
+
+FORMATS: Mapping[str, Format] = {
+    "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
+    "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
+    "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
+    "application/pdf": Format(pdf.load_pdf, 2, (".pdf",)),
+    "application/jsonl": Format(corpus.load_corpus, 2, (".jsonl",)),
 }
-# Raise a loader's version when it makes other text or blocks of the same file: such files are then
-# loaded again by the next ingest.
-VERSIONS: Mapping[str, int] = {
-    "text/plain": text.VERSION,
-    "text/markdown": markdown.VERSION,
-    "text/html": html.VERSION,
-    "application/pdf": pdf.VERSION,
-    "application/jsonl": corpus.VERSION,
-}
-SUFFIXES: Mapping[str, str] = {
-    ".txt": "text/plain",
-    ".text": "text/plain",
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
-    ".mkd": "text/markdown",
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".xhtml": "text/html",
-    ".pdf": "application/pdf",
-    ".jsonl": "application/jsonl",
-}
+_MEDIA_TYPES = {name: media_type for media_type, f in FORMATS.items() for name in f.names}
 # A BEIR folder's queries have the form of its corpus; read as documents, they would answer
 # themselves.
 _NOT_DOCUMENTS = frozenset({"queries.jsonl"})
+_DEEPEST = 3  # archives in archives: a bomb may nest without end
 
 
-def is_supported(name: str) -> bool:
-    """Whether there is a loader for files of this name."""
-    return name.lower() not in _NOT_DOCUMENTS and PurePath(name).suffix.lower() in SUFFIXES
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read next: should it be the last that is heard, this is what went wrong."""
+
+    source: str
 
 
-def loader_version(name: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A file, or a part of one, that gave no document."""
+
+    source: str
+    error: LoadError
+
+
+def format_of(name: str) -> str:
+    """The media type of files of this name, or "" where there is no loader for them."""
+    lowered = name.lower()
+    if lowered in _NOT_DOCUMENTS:
+        return ""
+    suffixes = PurePosixPath(lowered).suffixes
+    candidates = ("".join(suffixes[-2:]), "".join(suffixes[-1:]), lowered)
+    return next((_MEDIA_TYPES[c] for c in candidates if c in _MEDIA_TYPES), "")
+
+
+def loader_version(name: str, options: LoadOptions = DEFAULT_OPTIONS) -> str:
     """A fingerprint of the loader for files of this name: another one, and its output may differ.
 
     It is "" where there is no loader.
     """
-    if not is_supported(name):
-        return ""
-    media_type = SUFFIXES[PurePath(name).suffix.lower()]
-    return f"{media_type};version={VERSIONS[media_type]}"
+    media_type = format_of(name)
+    return f"{media_type};version={FORMATS[media_type].version}" if media_type else ""
 
 
-def load(path: Path, source: str, limits: LoadLimits = DEFAULT_LIMITS) -> tuple[Document, ...]:
-    """The documents in a file, each with text; `source` names a file that holds just one.
+def read_file(path: Path, max_file: int) -> bytes:
+    """The bytes of a regular file; what became a pipe or device since it was found is not read.
 
-    Raises LoadError (UnsupportedFile where there is no loader), whose message does not repeat the
-    file's name. Time and memory are not limited here: for that, see `ingest.worker.Worker`.
+    Raises LoadError, whose message does not repeat the file's name.
     """
-    if not is_supported(path.name):
-        raise UnsupportedFile("unsupported type", f"supported: {' '.join(SUFFIXES)}")
-    loader = LOADERS[SUFFIXES[path.suffix.lower()]]
-    documents = loader(_read(path, limits.max_file), source, limits)
-    if not any(document.blocks for document in documents):
-        raise LoadError("no text", "the file is empty or holds nothing but markup")
-    check_text_length(max(len(document.text) for document in documents), limits)
-    return documents
-
-
-def _read(path: Path, max_file: int) -> bytes:
-    """The bytes of a regular file; what became a pipe or device since it was found is not read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
@@ -97,3 +100,79 @@ def _read(path: Path, max_file: int) -> bytes:
     if len(data) > max_file:
         raise LoadError(f"larger than {max_file / 1e6:g} MB", "raise `ingest.max_file` (bytes)")
     return data
+
+
+def load(
+    data: bytes, source: str, options: LoadOptions = DEFAULT_OPTIONS, skip: Set[str] = frozenset()
+) -> Iterator[Reading | Document | Unread]:
+    """The documents in a file, each with text, and what could not be read of it.
+
+    `source` names the file; what is inside an archive is named `archive.zip/path`. Parts named in
+    `skip` are passed over. Nothing is raised for what a file does wrong. Time and memory are not
+    limited here: for that, see `ingest.worker.Worker`.
+    """
+    return _load(data, source, options, skip, depth=0)
+
+
+def _load(
+    data: bytes, source: str, options: LoadOptions, skip: Set[str], depth: int
+) -> Iterator[Reading | Document | Unread]:
+    if source in skip:
+        return
+    yield Reading(source)
+    empty = True
+    try:
+        for part in _parts(data, source, options):
+            empty = False
+            if isinstance(part, Member):
+                yield from _load_member(part, source, options, skip, depth + 1)
+            else:
+                yield _with_language(part)
+        if empty:
+            raise LoadError("no text", "the file is empty or holds nothing but markup")
+    except LoadError as error:
+        yield Unread(source, error)
+    except Exception as error:  # noqa: BLE001 - the border to whatever a file makes go wrong
+        yield Unread(source, _failure(error, options))
+
+
+def _load_member(
+    member: Member, source: str, options: LoadOptions, skip: Set[str], depth: int
+) -> Iterator[Reading | Document | Unread]:
+    name = f"{source}/{member.name}"
+    if member.error:
+        yield Unread(name, member.error)
+    elif depth > _DEEPEST:
+        yield Unread(name, LoadError("too deep: an archive in an archive", "unpack it first"))
+    else:
+        yield from _load(member.data, name, options, skip, depth)
+
+
+def _parts(data: bytes, source: str, options: LoadOptions) -> Iterator[Document | Member]:
+    """What the loader gives, less the documents without text."""
+    media_type = format_of(PurePosixPath(source).name)
+    if not media_type:
+        raise UnsupportedFile("unsupported type", f"supported: {' '.join(sorted(_MEDIA_TYPES))}")
+    for part in FORMATS[media_type].load(data, source, options):
+        if isinstance(part, Document):
+            check_text_length(len(part.text), options)
+        if isinstance(part, Member) or part.blocks:
+            yield part
+
+
+def _with_language(document: Document) -> Document:
+    metadata = {name: value for name, value in document.metadata.items() if name != "language"}
+    if language := language_of(document):
+        metadata["language"] = language
+    return replace(document, metadata=metadata)
+
+
+def _failure(error: Exception, options: LoadOptions) -> LoadError:
+    """An unforeseen error as a LoadError."""
+    if isinstance(error, MemoryError):
+        return LoadError(
+            f"needs more than {options.max_memory / 2**20:,.0f} MiB of memory",
+            "raise `ingest.max_memory` (bytes), or leave it out with .ragignore",
+        )
+    reason = one_line(f"{type(error).__name__}: {error}")[:200]
+    return LoadError(f"could not be read: {reason}", "leave it out with .ragignore")

@@ -7,9 +7,11 @@ import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Literal
 
 BlockKind = Literal["heading", "prose", "list", "table", "code"]
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Block:
     """A structural piece of a document: the chunker cuts between blocks before it cuts inside one.
 
     `level` is 1 to 6 for a heading and 0 otherwise. `label` is a heading's text without markup.
+    `header` is where a table's caption and header row end, counted from `start` (0: it has none).
     """
 
     start: int
@@ -24,6 +27,7 @@ class Block:
     kind: BlockKind
     level: int = 0
     label: str = ""
+    header: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,8 @@ class Document:
 
     `blocks` ascend, do not overlap and together hold every non-space character of `text`.
     `page_starts[i]` is the offset where page i + 1 begins; it is empty for formats without pages.
+    `page_labels[i]` is what is printed on that page ("iv"); it is empty where that is its number.
+    `title` is "" for a document that has none of its own: then `shown_title` is its file's name.
     """
 
     source: str
@@ -40,7 +46,13 @@ class Document:
     text: str
     blocks: tuple[Block, ...]
     page_starts: tuple[int, ...] = ()
+    page_labels: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shown_title(self) -> str:
+        """The title, or the name of the file without folder and suffix."""
+        return self.title or " ".join(PurePosixPath(self.source).stem.split())
 
     @property
     def sha256(self) -> str:
@@ -53,6 +65,8 @@ class Chunk:
     """A retrievable slice of a document: `document.text[start:end] == text`.
 
     `section` is the heading path, outermost first, joined by " > "; `page` counts from 1.
+    `tokens` counts its wordpieces. `header` is the span of the caption and header row of the table
+    that the chunk goes on with; None where it begins with them, or with something else.
     """
 
     ordinal: int
@@ -61,13 +75,16 @@ class Chunk:
     text: str
     page: int | None
     section: str
+    tokens: int = 0
+    header: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
     """A live chunk as the store returns it, with its document's name and title.
 
-    `vector_id` is equal for two chunks whose embedded text is the same.
+    `vector_id` is equal for two chunks whose embedded text is the same, `family` for two whose
+    texts are nearly the same. `header` is the text of the table's header that belongs above it.
     """
 
     id: int
@@ -77,8 +94,11 @@ class StoredChunk:
     end: int
     text: str
     page: int | None
+    page_label: str
     section: str
+    header: str
     vector_id: int
+    family: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +106,7 @@ class StoredDocument:
     """A document as the store holds it; `chunks` are in reading order."""
 
     id: int
-    source: str
-    title: str
-    media_type: str
-    sha256: str
-    text: str
-    page_starts: tuple[int, ...]
-    metadata: Mapping[str, str]
+    document: Document
     chunks: tuple[Chunk, ...]
 
 
@@ -114,14 +128,16 @@ def page_at(page_starts: tuple[int, ...], offset: int) -> int | None:
     return bisect_right(page_starts, offset) or None
 
 
-def embedded_text(title: str, section: str, text: str) -> str:
-    """What is embedded for a chunk: its heading path above its text.
+def embedded_text(document: Document, chunk: Chunk) -> str:
+    """What is embedded for a chunk: its heading path and its table's header above its text.
 
     What is embedded is not what is quoted: the prefix gives the vector its context, while
-    citations slice the text alone.
+    citations slice the text alone. A file's name is no part of it, so that renaming a file
+    changes no vector.
     """
-    heading = heading_path(title, section)
-    return f"{heading}\n{text}" if heading else text
+    header = document.text[slice(*chunk.header)] if chunk.header else ""
+    parts = (heading_path(document.title, chunk.section), header, chunk.text)
+    return "\n".join(filter(None, parts))
 
 
 def heading_path(title: str, section: str) -> str:

@@ -3,13 +3,13 @@
 import pytest
 
 from ingest.loaders.html import load_html
-from ingest.loaders.limits import DEFAULT_LIMITS
+from ingest.loaders.options import DEFAULT_OPTIONS
 from ingest.types import Document
 
 
 def read(markup: str | bytes) -> Document:
     data = markup if isinstance(markup, bytes) else markup.encode()
-    (document,) = load_html(data, "folder/some-page.html", DEFAULT_LIMITS)
+    (document,) = load_html(data, "folder/some-page.html", DEFAULT_OPTIONS)
     return document
 
 
@@ -184,7 +184,7 @@ def test_a_form_around_the_page_is_no_form():
 )
 def test_the_title(markup, title):
     """`<title>` without the site's name where an h1 shows which part that is."""
-    assert title == read(markup).title
+    assert title == read(markup).shown_title
 
 
 def test_metadata_of_the_head():

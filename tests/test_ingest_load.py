@@ -2,51 +2,23 @@
 
 import json
 import os
-import tempfile
 from dataclasses import replace
-from itertools import pairwise
-from pathlib import Path
 
 import pytest
+from documents import blocks, read, read_all
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.errors import LoadError, UnsupportedFile
-from ingest.load import (
-    DEFAULT_LIMITS,
-    LOADERS,
-    SUFFIXES,
-    VERSIONS,
-    is_supported,
-    load,
-    loader_version,
-)
+from ingest.load import DEFAULT_OPTIONS, FORMATS, format_of, loader_version, read_file
 from ingest.loaders.decode import clean, decode
 from ingest.loaders.text import paragraphs
-from ingest.types import Block, Document
+from ingest.types import Block
 
 JAPANESE = "休暇の申請は二週間前までに提出してください。\n担当は人事部です。\n"
 CHINESE = "员工应提前两周提交请假申请，由部门经理批准。\n"
 RUSSIAN = "Сотрудники должны подать заявление на отпуск за две недели.\n"
 FRENCH = "Les employés doivent déposer leur demande deux semaines à l’avance.\n"
-
-
-def load_bytes(folder: Path, name: str, data: bytes) -> tuple[Document, ...]:
-    path = folder / name
-    path.write_bytes(data)
-    return load(path, name)
-
-
-def assert_well_formed(document: Document) -> None:
-    """Blocks ascend, do not overlap, and hold every non-space character; the text is clean."""
-    edges = [edge for block in document.blocks for edge in (block.start, block.end)]
-    assert all(block.start < block.end for block in document.blocks)
-    assert edges == sorted(edges)
-    gaps = pairwise([0, *edges, len(document.text)])
-    outside = "".join(document.text[start:end] for start, end in list(gaps)[::2])
-    assert outside.strip() == ""
-    assert document.text == clean(document.text)
-    assert document.title == " ".join(clean(document.title).split())
 
 
 @pytest.mark.parametrize(
@@ -97,9 +69,9 @@ def test_control_characters_and_surrogates_do_not_enter():
     assert clean(raw) == "a\nb\nc\nd\nef\tg\nh"
 
 
-def test_nuls_in_text_are_dropped(tmp_path):
+def test_nuls_in_text_are_dropped():
     """A few of them do not make a text binary."""
-    (document,) = load_bytes(tmp_path, "a.txt", b"hello\0 world")
+    (document,) = read("a.txt", b"hello\0 world")
 
     assert document.text == "hello world"
 
@@ -114,18 +86,18 @@ def test_nuls_in_text_are_dropped(tmp_path):
     ],
 )
 @pytest.mark.parametrize("name", ["a.md", "a.txt", "a.html"])
-def test_a_binary_under_a_texts_name_is_refused(tmp_path, name, data):
+def test_a_binary_under_a_texts_name_is_refused(name, data):
     """It is reported as binary instead of being stored as noise."""
     with pytest.raises(LoadError, match="looks binary"):
-        load_bytes(tmp_path, name, data)
+        read(name, data)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.md", "a.html", "a.jsonl"])
 @pytest.mark.parametrize("data", [b"", b" \n\t\r\n", b"\xef\xbb\xbf", b"\xff\xfe"])
-def test_a_file_without_text_is_reported(tmp_path, name, data):
+def test_a_file_without_text_is_reported(name, data):
     """An empty file is never taken as fine."""
     with pytest.raises(LoadError, match="no text"):
-        load_bytes(tmp_path, name, data)
+        read(name, data)
 
 
 def test_special_files_are_not_read(tmp_path):
@@ -135,43 +107,39 @@ def test_special_files_are_not_read(tmp_path):
 
     for name in ("pipe.md", "zero.md"):
         with pytest.raises(LoadError, match="not a regular file"):
-            load(tmp_path / name, name)
+            read_file(tmp_path / name, 1000)
     with pytest.raises(LoadError, match="cannot be read: No such file"):
-        load(tmp_path / "gone.md", "gone.md")
+        read_file(tmp_path / "gone.md", 1000)
 
 
 def test_limits_on_size_and_text_are_kept(tmp_path):
     """Each says which setting raises it."""
-    path = tmp_path / "a.txt"
-    path.write_text("word " * 100)
+    data = b"word " * 100
+    (tmp_path / "a.txt").write_bytes(data)
 
     with pytest.raises(LoadError, match="larger than") as size:
-        load(path, "a.txt", replace(DEFAULT_LIMITS, max_file=499))
+        read_file(tmp_path / "a.txt", 499)
     with pytest.raises(LoadError, match="more than 499 characters") as length:
-        load(path, "a.txt", replace(DEFAULT_LIMITS, max_text=499))
+        read("a.txt", data, replace(DEFAULT_OPTIONS, max_text=499))
     assert "ingest.max_file" in size.value.hint
     assert "ingest.max_text" in length.value.hint
-    assert len(load(path, "a.txt", replace(DEFAULT_LIMITS, max_text=500))[0].text) == 500
+    assert len(read("a.txt", data, replace(DEFAULT_OPTIONS, max_text=500))[0].text) == 500
 
 
-def test_text_is_cut_at_blank_lines(tmp_path):
+def test_text_is_cut_at_blank_lines():
     """Lists, tables and indented code are told from their shape; offsets are exact."""
     text = "Title\nof two lines\n \n- one\n- two\n\n    code\n      more\n\na | b | c\n1 | 2 | 3\n"
-    (document,) = load_bytes(tmp_path, "my-notes.txt", text.encode())
+    (document,) = read("my-notes.txt", text.encode())
 
-    shapes = [(block.kind, document.text[block.start : block.end]) for block in document.blocks]
     expected = [
         ("prose", "Title\nof two lines"),
         ("list", "- one\n- two"),
         ("code", "    code\n      more"),
         ("table", "a | b | c\n1 | 2 | 3"),
     ]
-    assert expected == shapes
-    assert (
-        document.title,
-        document.source,
-        document.media_type,
-    ) == ("my-notes", "my-notes.txt", "text/plain")
+    assert expected == blocks(document)
+    assert (document.title, document.shown_title) == ("", "my-notes")
+    assert document.media_type == "text/plain"
 
 
 def test_paragraphs_of_a_part_stay_inside_it():
@@ -179,7 +147,7 @@ def test_paragraphs_of_a_part_stay_inside_it():
     assert [Block(3, 5, "prose"), Block(7, 8, "prose")] == list(paragraphs("ab cd\n\ne f", 2, 8))
 
 
-def test_a_corpus_gives_one_document_a_line(tmp_path):
+def test_a_corpus_gives_one_document_a_line():
     """The `_id` names it; a line without text is represented by its title."""
     rows = [
         {"_id": "d1", "title": "First", "text": "One.\n\nTwo."},
@@ -189,7 +157,7 @@ def test_a_corpus_gives_one_document_a_line(tmp_path):
     ]
     data = "\n".join(map(json.dumps, rows)).encode() + b"\n\n"
 
-    documents = load_bytes(tmp_path, "corpus.jsonl", data)
+    documents = read("corpus.jsonl", data)
     found = [(document.source, document.title, document.text) for document in documents]
     expected = [
         ("d1", "First", "One.\n\nTwo."),
@@ -210,26 +178,52 @@ def test_a_corpus_gives_one_document_a_line(tmp_path):
         (["[" * 100_000], LoadError, "line 1 is not JSON"),
     ],
 )
-def test_json_lines_of_another_form_are_refused(tmp_path, lines, error, message):
+def test_json_lines_of_another_form_are_refused(lines, error, message):
     """Other JSON is skipped; a corpus with a bad line is not read by halves."""
     with pytest.raises(LoadError, match=message) as raised:
-        load_bytes(tmp_path, "corpus.jsonl", "\n".join(lines).encode())
+        read("corpus.jsonl", "\n".join(lines).encode())
     assert error is type(raised.value)
 
 
-def test_every_suffix_has_a_loader_and_every_loader_a_version():
-    """The three tables agree."""
-    assert set(SUFFIXES.values()) == set(LOADERS) == set(VERSIONS)
-    assert is_supported("REPORT.PDF")
-    assert not is_supported("queries.jsonl")
-    assert loader_version("a.MD") == "text/markdown;version=1"
+def test_the_name_tells_the_format():
+    """By suffix or as a whole, in any case; a fingerprint of the loader goes with it."""
+    assert format_of("REPORT.PDF") == "application/pdf"
+    assert format_of("README") == "text/plain"
+    assert format_of("queries.jsonl") == ""
+    assert loader_version("a.MD") == f"text/markdown;version={FORMATS['text/markdown'].version}"
     assert loader_version("a.xyz") == ""
 
 
-def test_an_unsupported_name_is_refused(tmp_path):
+def test_no_name_has_two_formats():
+    """The table is a function."""
+    names = [name for entry in FORMATS.values() for name in entry.names]
+
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        (JAPANESE, "ja"),
+        (CHINESE, "zh"),
+        (RUSSIAN, "ru"),
+        (FRENCH, "fr"),
+        ("# Urlaub\n\nJeder Mitarbeiter hat 28 Tage Urlaub im Jahr.\n", "de"),
+        ("---\nlang: pt-BR\n---\nOi.\n", "pt"),
+        ("```\nint main(void) { return 0; }\n```\n", None),
+    ],
+)
+def test_the_language_is_told_by_the_prose(text, language):
+    """What a short text declares is believed; code has no language."""
+    (document,) = read("a.md", text.encode())
+
+    assert document.metadata.get("language") == language
+
+
+def test_an_unsupported_name_is_refused():
     """The hint lists what is supported."""
     with pytest.raises(UnsupportedFile, match="unsupported type") as raised:
-        load_bytes(tmp_path, "a.xyz", b"words")
+        read("a.xyz", b"words")
     assert ".md" in raised.value.hint
 
 
@@ -250,6 +244,7 @@ TAGS = [
 MARKUP = [f"<{tag}>" for tag in TAGS] + [f"</{tag.split('>')[0]}>" for tag in TAGS]
 NOISE = ["<!--", "-->", "&#0;", "&#x1b;", "\n", "\n\n", "\r", "\0", "\x1b[31m", "\u2028"]
 PIECES = st.sampled_from(MARKDOWN + MARKUP + NOISE)
+NAMES = sorted(name for entry in FORMATS.values() for name in entry.names if name[0] == ".")
 TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).map("".join)
 
 
@@ -257,26 +252,17 @@ TEXTS = st.lists(PIECES | st.text(max_size=8), max_size=40).map("".join)
 @pytest.mark.parametrize("suffix", [".txt", ".md", ".html"])
 def test_any_text_becomes_a_well_formed_document(suffix, text):
     """Whatever stands in a file, blocks cover the text and nothing unclean is in it."""
-    data = text.encode("utf-8", "surrogatepass")
-    loader = LOADERS[SUFFIXES[suffix]]
-    try:
-        documents = loader(data, f"a{suffix}", DEFAULT_LIMITS)
-    except LoadError as error:
-        assert error.message.startswith("looks binary")  # noqa: PT017 - either outcome is right
-    else:
-        for document in documents:
-            assert_well_formed(document)
+    documents, problems = read_all(f"a{suffix}", text.encode("utf-8", "surrogatepass"))
+
+    for error in problems.values():
+        assert error.message.startswith(("looks binary", "no text"))
+    assert bool(documents) != bool(problems)
 
 
-@given(data=st.binary(max_size=300), suffix=st.sampled_from(sorted(SUFFIXES)))
-def test_any_bytes_are_read_or_refused(data, suffix):
-    """No file raises anything but LoadError."""
-    with tempfile.NamedTemporaryFile(suffix=suffix) as file:
-        Path(file.name).write_bytes(data)
-        try:
-            documents = load(Path(file.name), "a" + suffix)
-        except LoadError as error:
-            assert error.hint  # noqa: PT017 - either outcome is right
-        else:
-            for document in documents:
-                assert_well_formed(document)
+@given(data=st.binary(max_size=300), name=st.sampled_from(NAMES))
+def test_any_bytes_are_read_or_refused(data, name):
+    """Whatever a file holds, each document is well formed and each error has a remedy."""
+    documents, problems = read_all("a" + name, data)
+
+    assert all(error.hint for error in problems.values())
+    assert documents or problems

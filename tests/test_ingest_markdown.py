@@ -2,13 +2,13 @@
 
 import pytest
 
-from ingest.loaders.limits import DEFAULT_LIMITS
 from ingest.loaders.markdown import load_markdown
+from ingest.loaders.options import DEFAULT_OPTIONS
 from ingest.types import Document
 
 
 def read(text: str, source: str = "folder/some-file.md") -> Document:
-    (document,) = load_markdown(text.encode(), source, DEFAULT_LIMITS)
+    (document,) = load_markdown(text.encode(), source, DEFAULT_OPTIONS)
     return document
 
 
@@ -112,7 +112,7 @@ def test_a_rule_is_no_front_matter(text):
 )
 def test_the_title(text, title):
     """Front matter, else the first h1, else the file's name."""
-    assert title == read(text).title
+    assert title == read(text).shown_title
 
 
 def test_comments_are_removed_outside_code():

@@ -11,7 +11,7 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
 from ingest.errors import LoadError
-from ingest.loaders.limits import DEFAULT_LIMITS
+from ingest.loaders.options import DEFAULT_OPTIONS
 from ingest.loaders.pdf import load_pdf
 from ingest.types import Document, page_at
 
@@ -53,7 +53,7 @@ def with_broken_page(data: bytes, number: int) -> bytes:
 
 
 def read(data: bytes, source: str = "folder/handbook.pdf") -> Document:
-    (document,) = load_pdf(data, source, DEFAULT_LIMITS)
+    (document,) = load_pdf(data, source, DEFAULT_OPTIONS)
     return document
 
 
@@ -166,9 +166,9 @@ def test_limits_on_pages_and_text_are_kept():
     data = make_pdf(*[PAGE] * 3)
 
     with pytest.raises(LoadError, match="3 pages, more than 2"):
-        load_pdf(data, "a.pdf", replace(DEFAULT_LIMITS, max_pages=2))
+        load_pdf(data, "a.pdf", replace(DEFAULT_OPTIONS, max_pages=2))
     with pytest.raises(LoadError, match="more than 100 characters"):
-        load_pdf(data, "a.pdf", replace(DEFAULT_LIMITS, max_text=100))
+        load_pdf(data, "a.pdf", replace(DEFAULT_OPTIONS, max_text=100))
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from ingest.errors import LoadError, RagError
-from ingest.load import DEFAULT_LIMITS, load
+from ingest.load import DEFAULT_OPTIONS, load
 from ingest.worker import Worker
 
-LIMITS = replace(DEFAULT_LIMITS, max_seconds=2.0, max_memory=200 << 20)
+LIMITS = replace(DEFAULT_OPTIONS, max_seconds=2.0, max_memory=200 << 20)
 
 
 @pytest.fixture(autouse=True)
@@ -178,13 +178,13 @@ def test_leaving_early_ends_the_child():
 PARENT = """
 import os, sys
 from pathlib import Path
-from ingest.load import DEFAULT_LIMITS
+from ingest.load import DEFAULT_OPTIONS
 from ingest.worker import Worker
 sys.path.insert(0, sys.argv[1])
 from test_ingest_worker import behave
 
 if __name__ == "__main__":
-    with Worker(behave, DEFAULT_LIMITS) as worker:
+    with Worker(behave, DEFAULT_OPTIONS) as worker:
         results = worker.map([(Path("f"), "pid"), (Path("f"), "hang")] + [(Path("f"), "a")] * 20)
         print(next(results)[1], flush=True)
         os.kill(os.getpid(), 9)

@@ -8,21 +8,20 @@ from collections.abc import Iterator
 
 from ingest.errors import LoadError, UnsupportedFile
 from ingest.loaders.decode import clean, decode, one_line
-from ingest.loaders.limits import LoadLimits
+from ingest.loaders.options import LoadOptions
 from ingest.loaders.text import paragraphs
 from ingest.types import Document
 
-VERSION = 1
 _HINT = "a .jsonl file is read if every line is an object with `_id` and `text`"
 
 
-def load_corpus(data: bytes, source: str, limits: LoadLimits) -> tuple[Document, ...]:
+def load_corpus(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document a line, whose source is its `_id`; `source`, the file's, is not used.
 
     A line without text is represented by its title; one without either is left out. Raises
     UnsupportedFile if the first line has another form, LoadError if a later one has.
     """
-    del source, limits
+    del source, options
     documents: dict[str, Document] = {}
     for number, row in _rows(decode(data)):
         document = _document(row)

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ingest.loaders.decode import clean, decode, one_line, stem
-from ingest.loaders.limits import LoadLimits
-from ingest.types import Block, BlockKind, Document
+from ingest.loaders.builder import Builder
+from ingest.loaders.decode import decode, one_line
+from ingest.loaders.metadata import described
+from ingest.loaders.options import LoadOptions
+from ingest.types import Document
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-VERSION = 1
 # The first of these that is there and holds text is the main part; `article` only if it is alone.
 _MAIN = ("main", "[role=main]", "article", "div.body", "#content")
 _DROPPED_TAGS = frozenset((
@@ -63,23 +64,30 @@ _METADATA = {
 }
 
 
-def load_html(data: bytes, source: str, _limits: LoadLimits) -> tuple[Document, ...]:
+def load_html(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by `<title>` without the site's name, else its first h1."""
+    builder = Builder()
+    declared = _CHARSET.search(data[:4096])
+    tree = write_html(decode(data, declared[1].decode() if declared else ""), builder)
+    title = _title(tree, builder.first_heading)
+    return (builder.document(source, "text/html", title, _metadata(tree)),)
+
+
+def write_html(markup: str, builder: Builder) -> "LexborHTMLParser":
+    """Add what a page shows to a document; returned is the parsed page."""
     from selectolax.lexbor import LexborHTMLParser
 
-    declared = _CHARSET.search(data[:4096])
-    tree = LexborHTMLParser(_flattened(decode(data, declared[1].decode() if declared else "")))
-    page = _Page()
+    tree = LexborHTMLParser(_flattened(markup))
+    before = len(builder.blocks)
     for root, is_main in _roots(tree):
-        page = _Page()
+        page = _Page(builder)
         for step in _steps(root, is_main):
             page.take(step)
         page.flush()
-        if page.blocks:
+        if len(builder.blocks) > before:
             break
-    text, blocks = "".join(page.pieces), tuple(page.blocks)
-    title = _title(tree, blocks) or stem(source)
-    return (Document(source, title, "text/html", text, blocks, metadata=_metadata(tree)),)
+    builder.end()
+    return tree
 
 
 def _flattened(markup: str) -> str:
@@ -168,20 +176,19 @@ def _is_title_header(node: "LexborNode") -> bool:
 
 @dataclass(slots=True)
 class _Page:
-    """The text so far, and where in the page's structure the walk stands."""
+    """Where in the page's structure the walk stands."""
 
-    pieces: list[str] = field(default_factory=list)
-    blocks: list[Block] = field(default_factory=list)
-    length: int = 0
+    builder: Builder
     inline: list[str] = field(default_factory=list)  # of the line that is being read
     level: int = 0  # of the heading around it, else 0
     in_pre: bool = False
     in_table: bool = False
+    in_head: bool = False  # of a table
     layout_tables: int = 0
     cells: list[str] = field(default_factory=list)
+    data_cells: int = 0  # of the row, outside the table's head
     lists: list[int | None] = field(default_factory=list)  # the last number of an ol, None for ul
     marker: str = ""  # what the next line of a list begins with
-    joins: bool = False  # whether the next line may go on in the last block
 
     def take(self, step: _Step) -> None:
         """Take one step of the walk."""
@@ -209,41 +216,22 @@ class _Page:
         raw = "".join(self.inline)
         self.inline.clear()
         if self.in_pre:
-            self._add("code", clean(raw).strip("\n").rstrip())
+            self.builder.code(raw)
         elif lines := _shown_lines(raw):
             self._add_lines(lines)
 
     def _add_lines(self, lines: Sequence[str]) -> None:
         if self.level:
             label = re.sub(r"\s*[¶§#]$", "", " ".join(lines)) or " ".join(lines)
-            self._add("heading", label, self.level)
+            self.builder.heading(self.level, label)
         elif self.lists:
             indent = "  " * min(len(self.lists) - 1, _DEEPEST_INDENT)
             first = indent + self.marker
             rest = "\n" + " " * len(first)
             self.marker = " " * len(self.marker)
-            self._add("list", first + rest.join(lines))
+            self.builder.line(first + rest.join(lines))
         else:
-            self._add("prose", "\n".join(lines))
-
-    def _add(self, kind: BlockKind, line: str, level: int = 0) -> None:
-        """Append a line to the text, in the last block if that goes on, else as a new one."""
-        if not line.strip():
-            return
-        last = self.blocks[-1] if self.blocks else None
-        if last and self.joins and last.kind == kind:
-            self.blocks[-1] = Block(last.start, self._append("\n", line), kind)
-        else:
-            start = self.length + (2 if last else 0)
-            end = self._append("\n\n" if last else "", line)
-            self.blocks.append(Block(start, end, kind, level, line if level else ""))
-        self.joins = kind in ("list", "table")
-
-    def _append(self, separator: str, line: str) -> int:
-        """Append text and give its new length."""
-        self.pieces += (separator, line)
-        self.length += len(separator) + len(line)
-        return self.length
+            self.builder.prose("\n".join(lines))
 
     def _separate(self, step: _Step) -> None:
         """A block inside a heading or preformatted text only keeps words apart."""
@@ -258,7 +246,8 @@ class _Page:
             self.lists.append(0 if step.tag == "ol" else None)
         else:
             self.lists.pop()
-            self.joins = self.joins and bool(self.lists)
+            if not self.lists:
+                self.builder.end()
 
     def _next_marker(self) -> str:
         """The marker of the next item of the innermost list."""
@@ -271,7 +260,7 @@ class _Page:
     def _take_table(self, step: _Step) -> None:
         """A table starts, or one that only arranges the page ends."""
         self.flush()
-        self.joins = False
+        self.builder.end()
         if not step.opens:
             self.layout_tables -= 1
         elif step.node and _is_layout(step.node):
@@ -283,16 +272,20 @@ class _Page:
         if step.tag in ("td", "th", "caption"):
             if not step.opens:
                 self.cells.append(" ".join(_shown_lines("".join(self.inline))))
+                self.data_cells += step.tag == "td" and not self.in_head
             self.inline.clear()
+        elif step.tag == "thead":
+            self.in_head = step.opens
         elif step.tag in _BLOCK_TAGS or step.tag in _LISTS:
             self.inline.append(" ")
         if not step.opens and step.tag in ("tr", "caption", "table"):
-            if any(self.cells):
-                self._add("table", " | ".join(self.cells).rstrip(" |"))
+            self.builder.row(self.cells, header=not self.data_cells)
             self.cells.clear()
+            self.data_cells = 0
         if not step.opens and step.tag == "table":
             self.inline.clear()
-            self.in_table = self.joins = False
+            self.in_table = self.in_head = False
+            self.builder.end()
 
 
 def _is_layout(table: "LexborNode") -> bool:
@@ -306,9 +299,8 @@ def _shown_lines(raw: str) -> list[str]:
     return list(filter(None, map(one_line, raw.split(_BREAK))))
 
 
-def _title(tree: "LexborHTMLParser", blocks: Sequence[Block]) -> str:
-    """The page's title without the site's name, which is told by the h1; "" if there is none."""
-    heading = next((block.label for block in blocks if block.level == 1), "")
+def _title(tree: "LexborHTMLParser", heading: str) -> str:
+    """The page's title without the site's name, which is told by its h1; "" if there is none."""
     node = tree.head.css_first("title") if tree.head else None
     title = one_line(node.text()) if node else ""
     if heading and title.startswith(heading):
@@ -318,11 +310,9 @@ def _title(tree: "LexborHTMLParser", blocks: Sequence[Block]) -> str:
 
 
 def _metadata(tree: "LexborHTMLParser") -> dict[str, str]:
-    """Author, date and tags where the page's head gives them."""
-    if not tree.head:
-        return {}
-    nodes = {name: tree.head.css_first(selector) for name, selector in _METADATA.items()}
-    values = {
-        name: one_line(node.attributes.get("content") or "") for name, node in nodes.items() if node
-    }
-    return {name: value for name, value in values.items() if value}
+    """Author, date and tags where the page's head gives them, and the language it declares."""
+    values = {"language": (tree.root.attributes.get("lang") or "") if tree.root else ""}
+    for name, selector in _METADATA.items():
+        node = tree.head.css_first(selector) if tree.head else None
+        values[name] = (node.attributes.get("content") or "") if node else ""
+    return described(values)

@@ -10,8 +10,9 @@ from functools import cache
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from ingest.loaders.decode import decode, one_line, stem
-from ingest.loaders.limits import LoadLimits
+from ingest.loaders.decode import decode, one_line
+from ingest.loaders.metadata import described
+from ingest.loaders.options import LoadOptions
 from ingest.loaders.text import paragraphs, trimmed
 from ingest.types import Block, BlockKind, Document
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
 
-VERSION = 1
 _KINDS: dict[str, BlockKind] = {
     "heading_open": "heading",
     "fence": "code",
@@ -36,11 +36,19 @@ _FRONT_MATTER = re.compile(
 _ENTRY = re.compile(r"(?P<key>[A-Za-z_][\w-]*)[ \t]*[:=](?:[ \t]+(?P<value>.*)|[ \t]*)")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(?P<value>.*)")
 _ATTRIBUTES = re.compile(r"\s+\{:?\s*[#.][^{}]*\}\s*$")
-_METADATA_KEYS = {"author": "author", "authors": "author", "date": "date", "tags": "tags"}
+_TABLE_HEADER = re.compile(r".*\n.*")  # the header row and the dashes below it
+_METADATA_KEYS = {
+    "authors": "author",
+    "author": "author",
+    "date": "date",
+    "tags": "tags",
+    "lang": "language",
+    "language": "language",
+}
 
 
-def load_markdown(data: bytes, source: str, _limits: LoadLimits) -> tuple[Document, ...]:
-    """One document, titled by its front matter, else its first h1, else the file's name."""
+def load_markdown(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
+    """One document, titled by its front matter, else its first h1."""
     entries, text = split_front_matter(decode(data))
     tokens = _parser().parse(text)
     uncommented = _without_comments(text, tokens)
@@ -48,8 +56,8 @@ def load_markdown(data: bytes, source: str, _limits: LoadLimits) -> tuple[Docume
         text = uncommented
         tokens = _parser().parse(text)
     blocks = tuple(_blocks(text, tokens))
-    metadata = {name: entries[key] for key, name in _METADATA_KEYS.items() if entries.get(key)}
-    title = entries.get("title") or _first_title(blocks) or stem(source)
+    metadata = described({n: entries[key] for key, n in _METADATA_KEYS.items() if entries.get(key)})
+    title = entries.get("title") or _first_title(blocks)
     return (Document(source, title, "text/markdown", text, blocks, metadata=metadata),)
 
 
@@ -180,7 +188,8 @@ def _block(text: str, span: tuple[int, int], tokens: Sequence["Token"]) -> Block
         return Block(start, end, kind, int(tokens[0].tag[1:]), _label(tokens[1].content))
     if kind == "code":
         start = text.rfind("\n", span[0], start) + 1 or span[0]  # keep the first line's indentation
-    return Block(start, end, kind)
+    header = _TABLE_HEADER.match(text, start, end) if kind == "table" else None
+    return Block(start, end, kind, header=header.end() - start if header else 0)
 
 
 def _label(content: str) -> str:

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import LoadError
 from ingest.loaders.decode import clean, one_line, stem
-from ingest.loaders.limits import LoadLimits, check_text_length
+from ingest.loaders.options import LoadOptions, check_text_length
 from ingest.loaders.text import lines, trimmed
 from ingest.types import Block, BlockKind, Document
 
 if TYPE_CHECKING:
     from pypdf import PageObject, PdfReader
 
-VERSION = 1
 # What pypdf repairs or ignores is no news to a person; what it cannot read is in our errors.
 logging.getLogger("pypdf").addHandler(logging.NullHandler())
 
@@ -40,14 +39,14 @@ _NO_TITLE = re.compile(
 )
 
 
-def load_pdf(data: bytes, source: str, limits: LoadLimits) -> tuple[Document, ...]:
+def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document. Pages that cannot be read are left empty and listed in its metadata.
 
     Raises LoadError for a file that is no PDF, is encrypted with a password, has too many pages or
     shows no text on any page.
     """
     reader = _open(data)
-    pages, broken = _page_texts(reader, limits)
+    pages, broken = _page_texts(reader, options)
     if len(broken) == len(pages):
         raise LoadError("no page of this PDF can be read", "open and save it again, then retry")
     if not any(pages):
@@ -63,7 +62,7 @@ def load_pdf(data: bytes, source: str, limits: LoadLimits) -> tuple[Document, ..
     title = metadata.pop("title", "") or _title(source, text)
     if broken:
         metadata["unreadable_pages"] = ", ".join(map(str, broken))
-    return (Document(source, title, "application/pdf", text, blocks, starts, metadata),)
+    return (Document(source, title, "application/pdf", text, blocks, starts, metadata=metadata),)
 
 
 def _open(data: bytes) -> "PdfReader":
@@ -84,12 +83,12 @@ def _open(data: bytes) -> "PdfReader":
     return reader
 
 
-def _page_texts(reader: "PdfReader", limits: LoadLimits) -> tuple[list[str], list[int]]:
+def _page_texts(reader: "PdfReader", options: LoadOptions) -> tuple[list[str], list[int]]:
     """The clean text of every page, and the numbers of those that could not be read."""
     count = len(reader.pages)
-    if count > limits.max_pages:
+    if count > options.max_pages:
         raise LoadError(
-            f"{count:,} pages, more than {limits.max_pages:,}", "raise `ingest.max_pages`"
+            f"{count:,} pages, more than {options.max_pages:,}", "raise `ingest.max_pages`"
         )
     pages: list[str] = []
     broken: list[int] = []
@@ -101,7 +100,7 @@ def _page_texts(reader: "PdfReader", limits: LoadLimits) -> tuple[list[str], lis
             page = ""
             broken.append(number)
         length += len(page)
-        check_text_length(length, limits)
+        check_text_length(length, options)
         pages.append(page)
     return pages, broken
 

@@ -3,19 +3,18 @@
 import re
 from collections.abc import Iterator
 
-from ingest.loaders.decode import decode, stem
-from ingest.loaders.limits import LoadLimits
+from ingest.loaders.decode import decode
+from ingest.loaders.options import LoadOptions
 from ingest.types import Block, BlockKind, Document
 
-VERSION = 1
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦·–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
 _INDENT = ("    ", "\t")
 
 
-def load_text(data: bytes, source: str, _limits: LoadLimits) -> tuple[Document, ...]:
-    """One document; its title is the file's name without the suffix."""
+def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
+    """One document without a title of its own."""
     text = decode(data)
-    return (Document(source, stem(source), "text/plain", text, tuple(paragraphs(text))),)
+    return (Document(source, "", "text/plain", text, tuple(paragraphs(text))),)
 
 
 def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:

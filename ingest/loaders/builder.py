@@ -1,0 +1,121 @@
+"""Text and its blocks, written piece by piece: what most loaders make a document with.
+
+    builder = Builder()
+    builder.heading(1, "Prices")
+    builder.table([("Plan", "Price"), ("Basic", "5")], header_rows=1)
+    return builder.document(source, "text/csv")
+
+Blocks are parted by blank lines. The lines of a list and the rows of a table are added one by one
+and join into one block; a row is its cells joined by " | ".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ingest.loaders.decode import clean, one_line
+from ingest.types import Block, BlockKind, Document
+
+_JOINED: tuple[BlockKind, ...] = ("list", "table")
+
+
+class Builder:
+    """A document's text so far; every method adds to its end, and adds nothing for blank text."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._length = 0
+        self._joins = False
+        self._page_starts: list[int] = []
+        self.blocks: list[Block] = []
+
+    @property
+    def first_heading(self) -> str:
+        """The label of the first heading of level 1, or ""."""
+        return next((b.label for b in self.blocks if b.level == 1), "")
+
+    def heading(self, level: int, text: str) -> None:
+        """A heading of level 1 to 6; deeper ones count as 6."""
+        label = one_line(text)
+        self._add("heading", label, level=min(max(level, 1), 6), label=label)
+
+    def prose(self, text: str) -> None:
+        """A paragraph; its line breaks stay."""
+        self._add("prose", clean(text).strip())
+
+    def code(self, text: str) -> None:
+        """Preformatted text, its indentation kept."""
+        self._add("code", clean(text).strip("\n").rstrip())
+
+    def line(self, text: str) -> None:
+        """A line of a list, its indentation and marker in front; it joins the line before it."""
+        self._add("list", clean(text).rstrip())
+
+    def table(
+        self, rows: Iterable[Sequence[str]], *, header_rows: int = 0, caption: str = ""
+    ) -> None:
+        """A whole table: `header_rows` of its rows, and its caption, go with every part of it."""
+        self.end()
+        if caption:
+            self.row([caption], header=True)
+        for number, row in enumerate(rows):
+            self.row(row, header=number < header_rows)
+        self.end()
+
+    def row(self, cells: Sequence[str], *, header: bool = False) -> None:
+        """A row of a table; it joins the row before it. Empty cells at its end are left out."""
+        text = " | ".join(map(one_line, cells)).rstrip(" |")
+        begun = self._joins and self.blocks[-1].kind == "table"
+        if not text:
+            return
+        # A header below other rows (of a table within the table) is a row like any other.
+        goes_on = not begun or self.blocks[-1].header == self._length - self.blocks[-1].start
+        self._add("table", text)
+        if header and goes_on:
+            block = self.blocks[-1]
+            self.blocks[-1] = replace(block, header=block.end - block.start)
+
+    def end(self) -> None:
+        """End the list or table: what follows begins a block of its own."""
+        self._joins = False
+
+    def page(self) -> None:
+        """Begin a page (or a slide); a document either has pages from its start or none."""
+        self.end()
+        self._page_starts.append(self._length + (2 if self.blocks else 0))
+
+    def document(
+        self,
+        source: str,
+        media_type: str,
+        title: str = "",
+        metadata: Mapping[str, str] | None = None,
+        page_labels: Sequence[str] = (),
+    ) -> Document:
+        """The document as written."""
+        text = "".join(self._pieces)
+        # A page without text ends where the document ends.
+        starts = tuple(min(start, len(text)) for start in self._page_starts)
+        return Document(
+            source,
+            one_line(title),
+            media_type,
+            text,
+            tuple(self.blocks),
+            starts,
+            tuple(page_labels),
+            dict(metadata or {}),
+        )
+
+    def _add(self, kind: BlockKind, text: str, *, level: int = 0, label: str = "") -> None:
+        if not text.strip():
+            return
+        joins = self._joins and self.blocks[-1].kind == kind
+        separator = "\n" if joins else "\n\n" if self.blocks else ""
+        start = self._length + len(separator)
+        self._pieces += (separator, text)
+        self._length = start + len(text)
+        if joins:
+            self.blocks[-1] = replace(self.blocks[-1], end=self._length)
+        else:
+            self.blocks.append(Block(start, self._length, kind, level, label))
+        self._joins = kind in _JOINED

@@ -1,0 +1,51 @@
+"""What a loader is told and how much one file may cost; what it gives besides documents."""
+
+from dataclasses import dataclass
+
+from ingest.errors import LoadError
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """Limits for one file, or one file inside an archive; each is the setting `ingest.<name>`.
+
+    `max_seconds` and `max_memory` (bytes beyond what the idle worker holds) are kept by the worker
+    process; the others by the loaders: `max_file` (bytes), `max_pages`, `max_text` (characters of
+    one document), and for archives, office files and all else that unpacks `max_unpacked` (bytes)
+    and `max_members`. `ocr` reads the text off pages that are pictures, in the languages of
+    `ocr_languages` (tesseract's names, joined by +).
+    """
+
+    max_seconds: float = 60.0
+    max_memory: int = 1 << 30
+    max_pages: int = 5_000
+    max_text: int = 20_000_000
+    max_file: int = 200_000_000
+    max_unpacked: int = 1_000_000_000
+    max_members: int = 10_000
+    ocr: bool = False
+    ocr_languages: str = "eng"
+
+
+DEFAULT_OPTIONS = LoadOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside a file (an archive, a mail), to be read by its own loader.
+
+    `name` is its path inside, with `/`; `error` says why it was not even unpacked.
+    """
+
+    name: str
+    data: bytes = b""
+    error: LoadError | None = None
+
+
+def check_text_length(length: int, options: LoadOptions) -> None:
+    """Raise LoadError if a document's text is longer than allowed."""
+    if length > options.max_text:
+        raise LoadError(
+            f"more than {options.max_text:,} characters of text",
+            "raise `ingest.max_text` (characters), or split the file",
+        )
