@@ -14,7 +14,7 @@ from eval.types import CitedPlace, EvalSet, Report
 from ingest.errors import UsageError
 from ingest.store import Store
 from ingest.sync import OnProgress, Progress, sync
-from ingest.types import StoredDocument, heading_path
+from ingest.types import StoredDocument, context
 from rag.answer import Question, term_weights
 from rag.app import App, open_app, sync_settings
 from rag.config import Settings, find_store
@@ -134,9 +134,10 @@ def place_reader(store: Store) -> ReadPlace:
         found = document(citation.source)
         if found is None:
             return None
-        sections = [c.section for c in found.chunks if c.start <= citation.start < c.end]
-        heading = heading_path(found.title, sections[0] if sections else "")
-        return CitedPlace(heading, found.text[citation.start : citation.end])
+        cited = found.document
+        above = [context(cited, c) for c in found.chunks if c.start <= citation.start < c.end]
+        text = cited.text[citation.start : citation.end]
+        return CitedPlace(above[0] if above else cited.shown_title, text)
 
     return read
 

@@ -3,32 +3,34 @@
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ingest.errors import UsageError
+from ingest.families import Families
 from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors, seal
-from ingest.types import heading_path
+from ingest.types import Block, Chunk, Document, context
+
+Analyse = Callable[[str], list[str]]
 
 _LENGTH_TOLERANCE = 1e-3
 _KEYS_A_QUERY = 1000
+_DOCUMENT_COLUMNS = """file_id, source, title, media_type, sha256, page_starts, page_labels,
+    metadata, structure"""
 
 
-def term_row(analyse: Callable[[str], list[str]], heading: str, text: str) -> tuple[str, str]:
-    """A chunk's row in the lexical index: the terms of its heading path and of its text."""
-    return " ".join(analyse(heading)), " ".join(analyse(text))
+@dataclass(frozen=True, slots=True)
+class Inserted:
+    """The new chunks of a commit, not live yet, with their rows in the lexical index."""
+
+    ids: tuple[int, ...]
+    terms: tuple[tuple[int, str, str], ...]
 
 
-def term_rows(
-    files: Sequence[FileCommit], analyse: Callable[[str], list[str]]
-) -> list[tuple[str, str]]:
-    """The rows of all chunks of a commit in their order."""
-    return [
-        term_row(analyse, heading_path(entry.document.title, chunk.section), chunk.text)
-        for file in files
-        for entry in file.documents
-        for chunk in entry.chunks
-    ]
+def term_row(analyse: Analyse, document: Document, chunk: Chunk) -> tuple[str, str]:
+    """A chunk's row in the lexical index: the terms of what stands above its text, and its own."""
+    return " ".join(analyse(context(document, chunk))), " ".join(analyse(chunk.text))
 
 
 def vector_ids(connection: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
@@ -51,40 +53,96 @@ def insert_vectors(connection: sqlite3.Connection, vectors: Vectors) -> None:
     )
 
 
-def insert_document(
-    connection: sqlite3.Connection, file_id: int, commit: DocumentCommit
-) -> list[int]:
-    """Insert a document and its chunks, not live; returns the chunks' ids in their order."""
-    document = commit.document
-    row = (
+def insert_documents(
+    connection: sqlite3.Connection,
+    documents: Sequence[tuple[int, DocumentCommit]],
+    analyse: Analyse,
+    families: Families,
+) -> Inserted:
+    """Insert documents, each with the id of its file, and their chunks, not live."""
+    vectors = vector_ids(connection, {key for _, entry in documents for key in entry.keys})
+    document_id, chunk_id = (_last_id(connection, table) for table in ("documents", "chunks"))
+    rows: list[tuple[int, str, str]] = []
+    for file_id, entry in documents:
+        document_id += 1
+        first = chunk_id + 1
+        terms = [term_row(analyse, entry.document, chunk) for chunk in entry.chunks]
+        kin = [families.join(first + n, document_id, body) for n, (_, body) in enumerate(terms)]
+        row = (
+            *document_row(file_id, entry.document),
+            len(entry.chunks),
+            families.join_document(document_id, kin),
+        )
+        connection.execute(
+            f"""INSERT INTO documents (id, live, {_DOCUMENT_COLUMNS}, chunk_count, family, seal,
+                text) VALUES (?, 0, {", ".join("?" * len(row))}, ?, ?)""",
+            (document_id, *row, seal(*row), entry.document.text),
+        )
+        for number, (chunk, key) in enumerate(zip(entry.chunks, entry.keys, strict=True)):
+            chunk_id += 1
+            values = _chunk_row(document_id, number, chunk, kin[number].family, vectors[key])
+            connection.execute(_INSERT_CHUNK, (chunk_id, *values, seal(*values)))
+        rows += [(first + n, *row) for n, row in enumerate(terms)]
+    return Inserted(tuple(row[0] for row in rows), tuple(rows))
+
+
+_INSERT_CHUNK = """INSERT INTO chunks (id, document_id, ordinal, start, stop, page, section, tokens,
+    header_start, header_stop, family, vector_id, seal)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+
+def document_row(file_id: int, document: Document) -> tuple[int | str, ...]:
+    """What a document's row holds of it beside its text."""
+    blocks = [(b.start, b.end, b.kind, b.level, b.label, b.header) for b in document.blocks]
+    return (
         file_id,
         document.source,
         document.title,
         document.media_type,
         document.sha256,
         json.dumps(document.page_starts),
+        json.dumps(document.page_labels),
         json.dumps(dict(document.metadata)),
-        len(commit.chunks),
+        json.dumps(blocks, separators=(",", ":")),
     )
-    document_id = connection.execute(
-        """INSERT INTO documents (live, file_id, source, title, media_type, sha256, page_starts,
-               metadata, chunk_count, seal, text) VALUES (0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        (*row, seal(*row), document.text),
-    ).lastrowid
-    ids = vector_ids(connection, commit.keys)
-    chunks = [
-        (document_id, ordinal, c.start, c.end, c.page, c.section, ids[key])
-        for ordinal, (c, key) in enumerate(zip(commit.chunks, commit.keys, strict=True))
-    ]
-    connection.executemany(
-        """INSERT INTO chunks (document_id, ordinal, start, stop, page, section, vector_id, seal)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-        [(*chunk, seal(*chunk)) for chunk in chunks],
-    )
+
+
+def blocks_of(structure: str) -> tuple[Block, ...]:
+    """The blocks that `document_row` has written."""
+    return tuple(Block(*row) for row in json.loads(structure))
+
+
+def stored_rows(connection: sqlite3.Connection, file_id: int) -> dict[str, tuple[int | str, ...]]:
+    """The rows of a file's live documents, as of `document_row`, by source."""
     rows = connection.execute(
-        "SELECT id FROM chunks WHERE document_id = ? ORDER BY ordinal", (document_id,)
+        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE live = 1 AND file_id = ?", (file_id,)
     )
-    return [chunk_id for (chunk_id,) in rows]
+    return {row[1]: row for row in rows}
+
+
+def _chunk_row(
+    document_id: int, ordinal: int, chunk: Chunk, family: int, vector_id: int
+) -> tuple[int | str | None, ...]:
+    header_start, header_stop = chunk.header or (None, None)
+    return (
+        document_id,
+        ordinal,
+        chunk.start,
+        chunk.end,
+        chunk.page,
+        chunk.section,
+        chunk.tokens,
+        header_start,
+        header_stop,
+        family,
+        vector_id,
+    )
+
+
+def _last_id(connection: sqlite3.Connection, table: str) -> int:
+    """The highest id that was ever given in a table."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+    return int(row[0]) if row else 0
 
 
 def check_commit(

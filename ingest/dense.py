@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 
@@ -9,8 +10,8 @@ import numpy as np
 
 from ingest import queries
 from ingest.errors import StoreDamaged, StoreError
+from ingest.filters import Filter
 from ingest.lock import no_writer
-from ingest.queries import Filters
 from ingest.records import Matrix, Meta
 from ingest.schema import LOCK, in_use_mark, index_folder, open_reader, read_meta
 from ingest.types import Hit
@@ -62,7 +63,7 @@ class DenseSearch:
         meta: Meta,
         vector: Matrix,
         limit: int,
-        filters: Filters | None,
+        filters: Sequence[Filter],
     ) -> list[Hit]:
         """The live chunks with the highest cosine, of those that pass the filters."""
         if filters:
@@ -82,7 +83,7 @@ class DenseSearch:
         meta: Meta,
         vector: Matrix,
         limit: int,
-        filters: Filters,
+        filters: Sequence[Filter],
     ) -> list[Hit]:
         wanted = queries.live_ids(connection, filters)
         if len(wanted) > _FEW and meta.chunks <= self._exact_limit:
@@ -103,7 +104,7 @@ class DenseSearch:
                 self._exact = ExactIndex(meta.settings.dimension)
                 self._exact.add(*queries.all_vectors(connection, meta.settings.dimension))
             elif self._exact_key != key:
-                live = queries.live_ids(connection, {})
+                live = queries.live_ids(connection)
                 self._exact.delete(_difference(self._exact.ids, live))
                 new = _difference(live, self._exact.ids)
                 self._exact.add(new, queries.vectors(connection, new, meta.settings.dimension))

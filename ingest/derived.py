@@ -70,7 +70,7 @@ class DerivedIndex:
         meta = replace(meta, index=meta.index + 1)
         shutil.rmtree(index_folder(self._folder, meta.index), ignore_errors=True)
         self._use(meta.index)
-        ids = queries.live_ids(self._connection, {}).tolist()
+        ids = queries.live_ids(self._connection).tolist()
         for start in range(0, len(ids), _BATCH):
             self._add(ids[start : start + _BATCH])
         self._checkpoint("filled")
@@ -132,7 +132,7 @@ class DerivedIndex:
     def _is_whole(self) -> bool:
         """Every live chunk counted, and a search that works."""
         index = self._opened()
-        ids = queries.live_ids(self._connection, {})
+        ids = queries.live_ids(self._connection)
         if index.count() != len(ids):
             return False
         dimension = read_meta(self._connection, self._folder).settings.dimension

@@ -42,6 +42,26 @@ class SkipReason(StrEnum):
     NAME = "name is not valid UTF-8"
     UNREADABLE = "no permission, or gone"
 
+    @property
+    def remedy(self) -> str:
+        """What to do where it should be read all the same."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    SkipReason.UNSUPPORTED: "save it in a format of the README's table, as PDF or text",
+    SkipReason.HIDDEN: "name the file itself: `rag ingest PATH`",
+    SkipReason.IGNORED: "name the file itself, or change the rule",
+    SkipReason.SECRET: "rename it if it holds no secret",
+    SkipReason.TOOL_FOLDER: "name the folder itself: `rag ingest PATH`",
+    SkipReason.LINK_OUT: "ingest the place it leads to",
+    SkipReason.LINK_FOLDER: "ingest the folder it leads to",
+    SkipReason.LINK_BROKEN: "mend or remove the link",
+    SkipReason.SPECIAL: "only regular files are read",
+    SkipReason.NAME: "rename it",
+    SkipReason.UNREADABLE: "check its permissions",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:

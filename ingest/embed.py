@@ -33,7 +33,10 @@ class Embedder(Protocol):
     def dimension(self) -> int:
         """The length of a vector."""
 
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+    @property
+    def truncated(self) -> int: ...
+
+    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
         """Unit vectors of chunks, shape (n, dimension)."""
 
     def embed_query(self, text: str) -> Matrix:
@@ -79,7 +82,7 @@ class SentenceTransformerEmbedder:
                 "set `embedding.model` to an installed model's folder, or remove the setting",
             ) from error
 
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
         """Unit vectors of texts, shape (n, dimension)."""
         vectors = self._model.encode(
             list(texts),
@@ -104,6 +107,7 @@ class DefaultEmbedder:
 
     name = DEFAULT_MODEL
     dimension = MiniLM.dimension
+    truncated = 0
 
     def __init__(self) -> None:
         self._small = MiniLM()
@@ -116,14 +120,14 @@ class DefaultEmbedder:
         """The unit vector of a question, shape (384,)."""
         return self._small.embed_query(text)
 
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
+    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
         """Unit vectors of texts, shape (n, 384)."""
         if "_large" not in self.__dict__ and sum(map(len, texts)) < _FEW_CHARACTERS:
             return self._small.embed_documents(texts)
         return self._large.embed_documents(texts)
 
 
-def open_embedder(model: str) -> Embedder:
+def open_embedder(model: str, engine: str = "auto") -> Embedder:
     """The embedder of a model name; nothing is loaded before the first text."""
     return DefaultEmbedder() if model == DEFAULT_MODEL else SentenceTransformerEmbedder(model)
 

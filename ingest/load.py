@@ -133,7 +133,7 @@ def _load(
     except LoadError as error:
         yield Unread(source, error)
     except Exception as error:  # noqa: BLE001 - the border to whatever a file makes go wrong
-        yield Unread(source, _failure(error, options))
+        yield Unread(source, failure(error, options))
 
 
 def _load_member(
@@ -167,7 +167,7 @@ def _with_language(document: Document) -> Document:
     return replace(document, metadata=metadata)
 
 
-def _failure(error: Exception, options: LoadOptions) -> LoadError:
+def failure(error: Exception, options: LoadOptions) -> LoadError:
     """An unforeseen error as a LoadError."""
     if isinstance(error, MemoryError):
         return LoadError(

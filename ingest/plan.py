@@ -7,25 +7,9 @@ from pathlib import Path
 
 from ingest.discover import FoundFile, SkippedFile, SkipReason, discover, printable
 from ingest.errors import UsageError
-from ingest.load import is_supported, loader_version
-from ingest.records import FileRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Skip:
-    """A file that was left out on purpose."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A file that could not be read; what the store held of it before stays."""
-
-    source: str
-    error: str
-    hint: str
+from ingest.load import format_of, loader_version
+from ingest.loaders.options import LoadOptions
+from ingest.records import FileRecord, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +23,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`vanished` are paths the store knows and the disk no longer has; `failed` failed before and
-    did not change since.
+    """`vanished` are paths the store knows and the disk no longer has; `unchanged` those that are
+    as they were. `problems` are those of names that are not read, and of unchanged files.
     """
 
     targets: tuple[Target, ...]
     vanished: tuple[str, ...]
-    unchanged: int
-    skipped: tuple[Skip, ...]
-    failed: tuple[Failure, ...]
+    unchanged: tuple[str, ...]
+    problems: tuple[Problem, ...]
     notes: tuple[str, ...]
 
 
-def make_plan(roots: Sequence[Path], known: Mapping[str, FileRecord], prune: bool | None) -> Plan:
+def make_plan(
+    roots: Sequence[Path],
+    known: Mapping[str, FileRecord],
+    prune: bool | None,
+    options: LoadOptions,
+) -> Plan:
     """Compare the files under `roots` with what the store knows; without roots, with its own.
 
     `prune` False keeps what vanished, True always removes it, and None removes it unless a whole
@@ -59,14 +47,16 @@ def make_plan(roots: Sequence[Path], known: Mapping[str, FileRecord], prune: boo
     """
     notes: list[str] = []
     found: dict[str, tuple[Path, FoundFile]] = {}
-    skipped: list[Skip] = []
+    problems: list[Problem] = []
     vanished: list[str] = []
     for root in roots or _remembered(known, notes):
-        entries = list(discover(root, is_supported))
+        entries = list(discover(root, lambda name: bool(format_of(name))))
         files = [entry for entry in entries if isinstance(entry, FoundFile)]
         passed = [entry for entry in entries if isinstance(entry, SkippedFile)]
         found |= {str(file.path): (root, file) for file in files if str(file.path) not in found}
-        skipped += [Skip(entry.relative, str(entry.reason)) for entry in passed]
+        problems += [
+            Problem(p.relative, str(p.reason), p.reason.remedy, skipped=True) for p in passed
+        ]
         gone = list(_vanished(root, known, {str(file.path) for file in files}, passed))
         if gone and prune is None and not files:
             notes.append(
@@ -76,26 +66,21 @@ def make_plan(roots: Sequence[Path], known: Mapping[str, FileRecord], prune: boo
         elif prune is not False:
             vanished += gone
     targets = []
-    failed = []
-    unchanged = 0
+    unchanged = []
     for root, file in found.values():
         record = known.get(str(file.path))
-        if record is None or not _same(record, file):
+        if record is None or not _same(record, file, options):
             targets.append(Target(file, root, record))
-        elif record.status == "failed":
-            failed.append(Failure(file.relative, record.reason, "it did not change since"))
-        elif record.status == "skipped":
-            skipped.append(Skip(file.relative, record.reason))
         else:
-            unchanged += 1
+            problems += record.problems
+            unchanged.append(record.path)
     if not found and not vanished:
         notes.append("no files to ingest were found; `-v` lists what was skipped")
     return Plan(
         tuple(targets),
         tuple(dict.fromkeys(vanished)),
-        unchanged,
-        tuple(skipped),
-        tuple(failed),
+        tuple(unchanged),
+        tuple(problems),
         tuple(notes),
     )
 
@@ -134,7 +119,7 @@ def _vanished(
             yield path
 
 
-def _same(record: FileRecord, file: FoundFile) -> bool:
+def _same(record: FileRecord, file: FoundFile, options: LoadOptions) -> bool:
     """Whether size, date and loader are those of the last look."""
     seen = (record.size, record.mtime_ns, record.loader)
-    return seen == (file.size, file.mtime_ns, loader_version(file.path.name))
+    return seen == (file.size, file.mtime_ns, loader_version(file.path.name, options))

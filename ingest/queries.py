@@ -4,20 +4,27 @@ import difflib
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from ingest.commit import blocks_of
 from ingest.errors import StoreDamaged, UsageError
-from ingest.records import FileRecord, Matrix, SourceInfo, seal
-from ingest.types import Chunk, Hit, StoredChunk, StoredDocument, text_sha256
+from ingest.filters import Filter, condition
+from ingest.records import FileRecord, Matrix, Problem, SourceInfo, seal
+from ingest.types import (
+    Chunk,
+    Document,
+    Hit,
+    StoredChunk,
+    StoredDocument,
+    shown_title,
+    text_sha256,
+)
 from ingest.vectors import IdList, Ids
 
-Filters = Mapping[str, str]
-
 _REBUILD = "run `rag rebuild`"
-_COLUMNS = frozenset({"source", "title", "media_type"})
 # A stored vector's length may be off by this much through rounding; a flipped byte shows as more.
 _LENGTH_TOLERANCE = 1e-2
 _VECTOR_TYPE = "<f4"
@@ -44,10 +51,14 @@ def sources(connection: sqlite3.Connection, expected: int) -> list[SourceInfo]:
 def known_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
     """Every file looked at so far, by path."""
     rows = connection.execute(
-        """SELECT path, root, size, mtime_ns, sha256, loader, status, reason FROM files
+        """SELECT path, root, size, mtime_ns, sha256, loader, status, problems FROM files
            WHERE status != 'pending'"""
     )
-    return {row[0]: FileRecord(*row) for row in rows}
+    found = {}
+    for path, root, size, mtime_ns, sha256, loader, status, problems in rows:
+        seen = (size, mtime_ns, sha256, loader, status)
+        found[path] = FileRecord(path, root, *seen, _problems(problems))
+    return found
 
 
 def file_sources(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
@@ -69,7 +80,7 @@ def document(connection: sqlite3.Connection, source: str) -> StoredDocument:
     ).fetchone()
     if row is not None:
         found = document_by_id(connection, row[0])
-        if found.source != source:
+        if found.document.source != source:
             raise StoreDamaged(f"store damaged: {source!r} is misplaced", _REBUILD)
         return found
     rows = connection.execute("SELECT source FROM documents NOT INDEXED WHERE live = 1")
@@ -83,32 +94,73 @@ def document(connection: sqlite3.Connection, source: str) -> StoredDocument:
 
 def document_by_id(connection: sqlite3.Connection, document_id: int) -> StoredDocument:
     """The live document with this id; UsageError where there is none."""
-    row = connection.execute(
-        f"SELECT {_SEALED}, text FROM documents WHERE id = ? AND live = 1", (document_id,)
-    ).fetchone()
-    if row is None:
-        raise UsageError(f"no document with id {document_id}", "`rag list` shows all sources")
-    _check_seal(row[:9])
-    _, _, source, title, media_type, sha256, page_starts, metadata, chunk_count, text = row
-    _check_text(source, text, sha256)
+    document, _, count = _document(connection, document_id)
     rows = connection.execute(
-        """SELECT seal, document_id, ordinal, start, stop, page, section, vector_id FROM chunks
-           WHERE document_id = ? ORDER BY ordinal""",
-        (document_id,),
+        f"SELECT {_CHUNK} FROM chunks WHERE document_id = ? ORDER BY ordinal", (document_id,)
     ).fetchall()
-    if len(rows) != chunk_count:
-        raise StoreDamaged(f"store damaged: chunks of {source!r} are missing", _REBUILD)
-    return StoredDocument(
-        id=document_id,
-        source=source,
-        title=title,
-        media_type=media_type,
-        sha256=sha256,
-        text=text,
-        page_starts=tuple(json.loads(page_starts)),
-        metadata=json.loads(metadata),
-        chunks=tuple(_chunk(row, source, text) for row in rows),
+    if len(rows) != count:
+        raise StoreDamaged(f"store damaged: chunks of {document.source!r} are missing", _REBUILD)
+    return StoredDocument(document_id, document, tuple(_chunk(row, document.text) for row in rows))
+
+
+def stored_document(connection: sqlite3.Connection, document_id: int) -> tuple[Document, int]:
+    """A live document without its chunks, and the id of its file."""
+    document, file_id, _ = _document(connection, document_id)
+    return document, file_id
+
+
+def document_ids(connection: sqlite3.Connection) -> list[int]:
+    """The ids of all live documents, in the order in which they came."""
+    rows = connection.execute("SELECT id FROM documents WHERE live = 1 ORDER BY id")
+    return [document_id for (document_id,) in rows]
+
+
+def ids_of_paths(connection: sqlite3.Connection, paths: Iterable[str]) -> list[int]:
+    """The ids of the live documents of these files."""
+    rows = connection.execute(
+        """SELECT documents.id FROM documents JOIN files ON files.id = file_id
+           WHERE live = 1 AND path IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(paths)),),
     )
+    return [document_id for (document_id,) in rows]
+
+
+def ids_of_sources(connection: sqlite3.Connection, sources: Iterable[str]) -> list[int]:
+    """The ids of the live documents with these sources."""
+    rows = connection.execute(
+        """SELECT id FROM documents
+           WHERE live = 1 AND source IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(sources)),),
+    )
+    return [document_id for (document_id,) in rows]
+
+
+def sources_of(connection: sqlite3.Connection, document_ids: Iterable[int]) -> list[str]:
+    """The sources of these documents."""
+    rows = connection.execute(
+        "SELECT source FROM documents WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(document_ids)),),
+    )
+    return [source for (source,) in rows]
+
+
+def file_documents(connection: sqlite3.Connection, path: str) -> tuple[int, dict[str, int]]:
+    """The id of a file (0 where it is unknown), and its live documents' ids by source."""
+    row = connection.execute("SELECT id FROM files WHERE path = ?", (path,)).fetchone()
+    rows = connection.execute(
+        "SELECT source, id FROM documents WHERE live = 1 AND file_id = ?", (row[0] if row else 0,)
+    )
+    return row[0] if row else 0, dict(rows.fetchall())
+
+
+def chunk_ids(connection: sqlite3.Connection, document_ids: Iterable[int]) -> list[int]:
+    """The ids of these documents' chunks, ascending."""
+    rows = connection.execute(
+        """SELECT id FROM chunks
+           WHERE document_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
+        (json.dumps(list(document_ids)),),
+    )
+    return [chunk_id for (chunk_id,) in rows]
 
 
 def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, StoredChunk]:
@@ -119,29 +171,30 @@ def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Stor
     """
     wanted = list(ids)
     rows = connection.execute(
-        """SELECT seal, document_id, ordinal, start, stop, page, section, vector_id, chunks.id
+        f"""SELECT chunks.id, {_CHUNK}
            FROM json_each(?) JOIN chunks ON chunks.id = json_each.value""",
         (json.dumps(wanted),),
     )
     by_document = defaultdict(list)
     for row in rows:
-        by_document[row[1]].append(row)
+        by_document[row[2]].append(row)
     found = {}
-    for source, title, text, document_id in _texts(connection, by_document):
-        for row in by_document[document_id]:
-            c = _chunk(row[:8], source, text)
-            found[row[8]] = StoredChunk(
-                row[8], source, title, c.start, c.end, c.text, c.page, c.section, row[7]
-            )
+    for document_id, source, title, labels, text in _texts(connection, by_document):
+        for chunk_id, *row in by_document[document_id]:
+            c = _chunk(row, text)
+            label = labels[c.page - 1] if labels and c.page else ""
+            header = text[slice(*c.header)] if c.header else ""
+            place = (c.start, c.end, c.text, c.page, label, c.section, header)
+            found[chunk_id] = StoredChunk(chunk_id, source, title, *place, row[-1], row[-2])
     return {chunk_id: found[chunk_id] for chunk_id in wanted if chunk_id in found}
 
 
-def live_ids(connection: sqlite3.Connection, filters: Filters) -> Ids:
+def live_ids(connection: sqlite3.Connection, filters: Sequence[Filter] = ()) -> Ids:
     """The ids of the live chunks whose document passes the filters, ascending."""
-    condition, values = _condition(filters)
+    passes, values = condition(filters)
     rows = connection.execute(
         f"""SELECT chunks.id FROM chunks JOIN documents ON documents.id = document_id
-            WHERE live = 1 {condition} ORDER BY chunks.id""",
+            WHERE live = 1 {passes} ORDER BY chunks.id""",
         values,
     )
     return np.fromiter((chunk_id for (chunk_id,) in rows), np.int64)
@@ -183,7 +236,7 @@ def lexical(
     connection: sqlite3.Connection,
     terms: Iterable[str],
     limit: int,
-    filters: Filters,
+    filters: Sequence[Filter],
     weights: tuple[float, float],
 ) -> list[Hit]:
     """Chunks that hold any of the terms by BM25, `weights` being those of heading and body."""
@@ -191,13 +244,13 @@ def lexical(
     query = " OR ".join(f'"{term.replace(chr(34), chr(34) * 2)}"' for term in dict.fromkeys(terms))
     if not query:
         return []
-    condition, values = _condition(filters)
-    if condition:
+    passes, values = condition(filters)
+    if passes:
         # The plus keeps SQLite from running the whole match once for every chunk that passes.
-        condition = f"""AND +terms.rowid IN (SELECT chunks.id FROM documents JOIN chunks
-            ON document_id = documents.id WHERE live = 1 {condition})"""
+        passes = f"""AND +terms.rowid IN (SELECT chunks.id FROM documents JOIN chunks
+            ON document_id = documents.id WHERE live = 1 {passes})"""
     rows = connection.execute(
-        f"""SELECT rowid, bm25(terms, ?, ?) AS score FROM terms WHERE terms MATCH ? {condition}
+        f"""SELECT rowid, bm25(terms, ?, ?) AS score FROM terms WHERE terms MATCH ? {passes}
             ORDER BY score, rowid LIMIT ?""",
         (*weights, query, *values, limit),
     )
@@ -219,60 +272,75 @@ def outbox(connection: sqlite3.Connection) -> list[int]:
     return [chunk_id for (chunk_id,) in connection.execute("SELECT chunk_id FROM outbox")]
 
 
-def _condition(filters: Filters) -> tuple[str, list[str]]:
-    """Filters as an SQL condition on documents, each beginning with AND, and its values."""
-    conditions, values = [], []
-    for key, value in filters.items():
-        if key == "source" and value.endswith(("/", "*")):
-            prefix = value.removesuffix("*")
-            conditions.append("AND substr(source, 1, length(?)) = ?")
-            values += [prefix, prefix]
-        elif key in _COLUMNS:
-            conditions.append(f"AND {key} = ?")
-            values.append(value)
-        else:
-            conditions.append(
-                "AND EXISTS (SELECT 1 FROM json_each(metadata) AS pair"
-                " WHERE pair.key = ? AND pair.value = ?)"
-            )
-            values += [key, value]
-    return " ".join(conditions), values
-
-
-# A document's seal and the columns it covers, in its order.
-_SEALED = """seal, file_id, source, title, media_type, documents.sha256, page_starts, metadata,
-    chunk_count"""
+# A row's seal and the columns it covers, in their order.
+_SEALED = """seal, file_id, source, title, media_type, documents.sha256, page_starts, page_labels,
+    metadata, structure, chunk_count, family"""
+_COLUMNS = 12
+_CHUNK = """seal, document_id, ordinal, start, stop, page, section, tokens, header_start,
+    header_stop, family, vector_id"""
 
 
 def _source_info(row: tuple[Any, ...]) -> SourceInfo:
-    _check_seal(row[:9])
-    _, _, source, title, media_type, _, page_starts, _, chunks, document_id, path, size = row
+    _check_seal(row[:_COLUMNS])
+    _, _, source, title, media_type, _, page_starts, _, _, _, chunks, family = row[:_COLUMNS]
+    document_id, path, size = row[_COLUMNS:]
     pages = len(json.loads(page_starts))
-    return SourceInfo(document_id, source, title, media_type, chunks, pages, path, size)
+    title = shown_title(title, source)
+    return SourceInfo(document_id, source, title, media_type, chunks, pages, path, size, family)
+
+
+def _document(connection: sqlite3.Connection, document_id: int) -> tuple[Document, int, int]:
+    """A live document, the id of its file, and how many chunks it has."""
+    row = connection.execute(
+        f"SELECT {_SEALED}, text FROM documents WHERE id = ? AND live = 1", (document_id,)
+    ).fetchone()
+    if row is None:
+        raise UsageError(f"no document with id {document_id}", "`rag list` shows all sources")
+    _check_seal(row[:_COLUMNS])
+    _, file_id, source, title, media_type, sha256, starts, labels, metadata, structure = row[:10]
+    _check_text(source, row[-1], sha256)
+    document = Document(
+        source,
+        title,
+        media_type,
+        row[-1],
+        blocks_of(structure),
+        tuple(json.loads(starts)),
+        tuple(json.loads(labels)),
+        json.loads(metadata),
+    )
+    return document, file_id, row[10]
 
 
 def _texts(
     connection: sqlite3.Connection, document_ids: Iterable[int]
-) -> Iterator[tuple[str, str, str, int]]:
+) -> Iterator[tuple[int, str, str, list[str], str]]:
+    """Id, source, shown title, page labels and text of live documents."""
     rows = connection.execute(
         f"""SELECT {_SEALED}, text, documents.id
            FROM json_each(?) JOIN documents ON documents.id = json_each.value WHERE live = 1""",
         (json.dumps(list(document_ids)),),
     )
     for row in rows:
-        _check_seal(row[:9])
-        _, _, source, title, _, sha256, _, _, _, text, document_id = row
+        _check_seal(row[:_COLUMNS])
+        source, title, sha256, labels = row[2], row[3], row[5], row[7]
+        text, document_id = row[_COLUMNS:]
         _check_text(source, text, sha256)
-        yield source, title, text, document_id
+        yield document_id, source, shown_title(title, source), json.loads(labels), text
 
 
-def _chunk(row: tuple[Any, ...], source: str, text: str) -> Chunk:
+def _chunk(row: Sequence[Any], text: str) -> Chunk:
     _check_seal(row)
-    _, _, ordinal, start, stop, page, section, _ = row
-    return Chunk(ordinal, start, stop, text[start:stop], page, section)
+    _, _, ordinal, start, stop, page, section, tokens, header_start, header_stop, _, _ = row
+    header = None if header_start is None else (header_start, header_stop)
+    return Chunk(ordinal, start, stop, text[start:stop], page, section, tokens, header)
 
 
-def _check_seal(row: tuple[Any, ...]) -> None:
+def _problems(written: str) -> tuple[Problem, ...]:
+    return tuple(Problem(s, message, hint, bool(k)) for s, message, hint, k in json.loads(written))
+
+
+def _check_seal(row: Sequence[Any]) -> None:
     """The first value of a row is the checksum of the others."""
     if row[0] != seal(*row[1:]):
         raise StoreDamaged("store damaged: a row has changed on disk", _REBUILD)

@@ -1,22 +1,22 @@
 """`rag rebuild`: a new database and a new vector index from every document that can still be read.
 
-The same path serves a healthy store and a damaged one: documents are copied one by one into a
-fresh file, checked on the way, and the fresh file takes the old one's place at the end.
+The same path serves a healthy store and a damaged one: documents are read one by one, checked on
+the way, and committed to a fresh database as an ingest would, with the vectors they have. The fresh
+file takes the old one's place at the end.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ingest import queries
 from ingest.check import integrity_problem
-from ingest.commit import term_row
-from ingest.derived import DerivedIndex
-from ingest.errors import StoreDamaged, StoreMismatch, StoreMissing, UsageError
+from ingest.commit import Analyse
+from ingest.errors import RagError, StoreDamaged, StoreMismatch, StoreMissing, UsageError
 from ingest.lock import WriterLock
-from ingest.records import Meta
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Meta, Vectors
 from ingest.schema import (
     DATABASE,
     LOCK,
@@ -27,13 +27,12 @@ from ingest.schema import (
     translate_errors,
     write_meta,
 )
-from ingest.types import StoredDocument, heading_path
 from ingest.words import terms as index_terms
+from ingest.writer import Writer
 
 _FRESH = "rebuild.sqlite3"
 _JOURNALS = ("", "-wal", "-shm")
-
-Analyse = Callable[[str], list[str]]
+_BATCH = 100  # documents
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,15 @@ class Rebuilt:
     chunks: int
     lost: tuple[str, ...]
     damaged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Saved:
+    """A document as it is to be committed again."""
+
+    record: FileRecord
+    entry: DocumentCommit
+    vectors: Vectors
 
 
 def rebuild(folder: Path, analyse: Analyse = index_terms, wait: float = 5.0) -> Rebuilt:
@@ -62,14 +70,17 @@ def rebuild(folder: Path, analyse: Analyse = index_terms, wait: float = 5.0) -> 
         with closing(_opened(path, folder)) as old, closing(open_writer(fresh)) as new:
             meta = _readable_meta(old, folder)
             problem = integrity_problem(old)
-            saved, lost = _copy(old, new, meta, analyse)
+            create(new, meta.settings)
+            with transaction(new):
+                started = replace(meta, index=meta.index + 1, documents=0, chunks=0)
+                write_meta(new, replace(started, created=read_meta(new, folder).created))
+            with Writer(folder, new, analyse, lambda step: None) as writer:
+                lost = _copy(old, writer)
+            saved = read_meta(new, folder)
             damaged = bool(problem) or saved.documents + len(lost) != meta.documents
             if lost or damaged:
                 # Which files the missing documents came from is not known: all are read again.
                 new.execute("UPDATE files SET sha256 = '', mtime_ns = 0")
-            derived = DerivedIndex(folder, new, lambda step: None)
-            derived.rebuild()
-            derived.close()
             with suppress(sqlite3.DatabaseError):  # a damaged file has nothing to keep
                 old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for journal in _JOURNALS[1:]:
@@ -101,105 +112,82 @@ def _beyond_repair(folder: Path) -> StoreDamaged:
     )
 
 
-def _copy(
-    old: sqlite3.Connection, new: sqlite3.Connection, meta: Meta, analyse: Analyse
-) -> tuple[Meta, list[str]]:
-    """Copy what is whole; returns the new file's record and the names of the lost documents."""
-    create(new, meta.settings)
-    lost = []
-    with transaction(new):
-        files = old.execute("SELECT * FROM files WHERE status != 'pending'").fetchall()
-        _insert(new, "files", files)
-        for document_id in _document_ids(old):
-            try:
-                with _reading():
-                    document = queries.document_by_id(old, document_id)
-                    rows = _rows(old, document, meta)
-                _insert_document(new, rows, document, analyse)
-            except UsageError:  # an id that no document has
-                continue
-            except (sqlite3.IntegrityError, StoreDamaged):
-                lost.append(_name(old, document_id))
-        (documents,) = new.execute("SELECT count(*) FROM documents").fetchone()
-        (chunks,) = new.execute("SELECT count(*) FROM chunks").fetchone()
-        saved = replace(
-            read_meta(new, Path()),
-            generation=meta.generation + 1,
-            index=meta.index,
-            documents=documents,
-            chunks=chunks,
-        )
-        write_meta(new, saved)
-    return saved, lost
+def _copy(old: sqlite3.Connection, writer: Writer) -> list[str]:
+    """Commit what is whole; returned are the names of the documents that are not."""
+    with _reading():
+        records = queries.known_files(old)
+    lost: list[str] = []
+    batch: list[_Saved] = []
+    for document_id in _document_ids(old):
+        try:
+            with _reading():
+                batch.append(_saved(old, document_id, records, writer.settings.dimension))
+        except UsageError:  # an id that no document has
+            continue
+        except StoreDamaged:
+            lost.append(_name(old, document_id))
+        if len(batch) >= _BATCH:
+            lost += _commit(batch, writer)
+            batch = []
+    lost += _commit(batch, writer)
+    writer.record(list(records.values()))
+    return lost
+
+
+def _saved(
+    old: sqlite3.Connection, document_id: int, records: dict[str, FileRecord], dimension: int
+) -> _Saved:
+    """A document with all that belongs to it; StoreDamaged where any of it is not whole."""
+    document, file_id = queries.stored_document(old, document_id)
+    chunks = queries.document_by_id(old, document_id).chunks
+    ids = queries.chunk_ids(old, [document_id])
+    rows = old.execute(
+        """SELECT key FROM chunks JOIN vectors ON vectors.id = vector_id
+           WHERE document_id = ? ORDER BY ordinal""",
+        (document_id,),
+    )
+    keys = tuple(key for (key,) in rows)
+    vectors = dict(zip(keys, queries.vectors(old, ids, dimension), strict=True))
+    path = old.execute("SELECT path FROM files WHERE id = ?", (file_id,)).fetchone()
+    if path is None or path[0] not in records or len(keys) != len(chunks):
+        raise StoreDamaged(f"store damaged: {document.source!r} is not whole")
+    return _Saved(records[path[0]], DocumentCommit(document, chunks, keys), vectors)
+
+
+def _commit(batch: Sequence[_Saved], writer: Writer) -> list[str]:
+    """Commit documents, one by one where they contradict each other; the lost ones' names."""
+    files: dict[str, FileCommit] = {}
+    vectors: dict[bytes, Matrix] = {}
+    for saved in batch:
+        path = saved.record.path
+        documents = files[path].documents if path in files else ()
+        files[path] = FileCommit(saved.record, (*documents, saved.entry), kept=None)
+        vectors |= saved.vectors
+    try:
+        writer.commit(list(files.values()), vectors)
+    except (RagError, ValueError):
+        if len(batch) == 1:
+            return [batch[0].entry.document.source]
+        return [name for saved in batch for name in _commit([saved], writer)]
+    return []
 
 
 @contextmanager
 def _reading() -> Iterator[None]:
-    """Keeps what the old file cannot give apart from what the new one cannot take."""
+    """What the old file cannot give is damage, in whatever form it shows."""
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        raise StoreDamaged(f"store damaged: {error}") from error
+    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
+        raise StoreDamaged(f"store damaged: {error}", "run `rag rebuild`") from error
 
 
 def _document_ids(old: sqlite3.Connection) -> Sequence[int]:
     """The ids of the live documents; every id there can be where their list is broken."""
     try:
-        return [id_ for (id_,) in old.execute("SELECT id FROM documents WHERE live = 1")]
+        return queries.document_ids(old)
     except sqlite3.DatabaseError:
         row = old.execute("SELECT seq FROM sqlite_sequence WHERE name = 'documents'").fetchone()
         return range(1, row[0] + 1)
-
-
-# Rows by table, in the order in which they can be inserted.
-_Rows = dict[str, list[tuple[object, ...]]]
-
-
-def _rows(old: sqlite3.Connection, document: StoredDocument, meta: Meta) -> _Rows:
-    """Everything stored of a document whose text is whole; StoreDamaged where the rest is not."""
-    found = {
-        table: old.execute(query, (document.id,)).fetchall() for table, query in _QUERIES.items()
-    }
-    ids = [row[0] for row in found["chunks"]]
-    queries.vectors(old, ids, meta.settings.dimension)  # checks them
-    return found
-
-
-_QUERIES = {
-    "documents": "SELECT * FROM documents WHERE id = ?",
-    "vectors": """SELECT DISTINCT vectors.* FROM chunks JOIN vectors ON vectors.id = vector_id
-                  WHERE document_id = ?""",
-    "chunks": "SELECT * FROM chunks WHERE document_id = ? ORDER BY ordinal",
-}
-
-
-def _insert_document(
-    new: sqlite3.Connection, rows: _Rows, document: StoredDocument, analyse: Analyse
-) -> None:
-    """All of it, or nothing and an IntegrityError where it contradicts what is there already."""
-    terms = [
-        (row[0], *term_row(analyse, heading_path(document.title, chunk.section), chunk.text))
-        for row, chunk in zip(rows["chunks"], document.chunks, strict=True)
-    ]
-    new.execute("SAVEPOINT document")
-    try:
-        for table, found in rows.items():
-            _insert(new, table, found)
-        new.executemany("INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", terms)
-    except sqlite3.IntegrityError:
-        new.execute("ROLLBACK TO document")
-        raise
-    finally:
-        if new.in_transaction:
-            new.execute("RELEASE document")
-
-
-def _insert(new: sqlite3.Connection, table: str, rows: Sequence[tuple[object, ...]]) -> None:
-    """Insert whole rows; a vector that another document has brought along is there already."""
-    if rows:
-        places = ", ".join("?" * len(rows[0]))
-        verb = "INSERT OR IGNORE" if table == "vectors" else "INSERT"
-        new.executemany(f"{verb} INTO {table} VALUES ({places})", rows)
 
 
 def _name(old: sqlite3.Connection, document_id: int) -> str:

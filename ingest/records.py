@@ -21,10 +21,20 @@ Vectors = Mapping[bytes, NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
+class Problem:
+    """A file, or a part of one, that gave no document: `skipped` on purpose, or else failed."""
+
+    source: str
+    message: str
+    hint: str = ""
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """A file as it was when last looked at; `path` is absolute, `loader` names what read it.
 
-    `reason` says why a file was skipped or failed.
+    `problems` says why it was skipped or failed, or what of its content was.
     """
 
     path: str
@@ -34,7 +44,7 @@ class FileRecord:
     sha256: str
     loader: str
     status: FileStatus = "ok"
-    reason: str = ""
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +58,23 @@ class DocumentCommit:
 
 @dataclass(frozen=True, slots=True)
 class FileCommit:
-    """A file and everything it now holds; whatever it held before is replaced."""
+    """A file and documents in it.
+
+    Whatever else it held before is removed, save the sources named in `kept`; with `kept` None
+    nothing is: the file is committed in parts, of which this is not the last.
+    """
 
     record: FileRecord
     documents: tuple[DocumentCommit, ...]
+    kept: frozenset[str] | None = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """A document in a listing; `pages` is 0 for formats without pages, `size` is the file's."""
+    """A document in a listing; `pages` is 0 for formats without pages, `size` is the file's.
+
+    Documents of one `family` are nearly the same.
+    """
 
     id: int
     source: str
@@ -66,6 +84,7 @@ class SourceInfo:
     pages: int
     path: str
     size: int
+    family: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ingest.errors import StoreBusy, StoreDamaged, StoreError, StoreMismatch, St
 from ingest.records import Meta
 
 # Raise it whenever schema.sql changes: a store of another format is refused, never misread.
-FORMAT = 1
+FORMAT = 2
 DATABASE = "store.sqlite3"
 LOCK = "lock"
 _BUSY_MS = 5000
@@ -122,19 +122,6 @@ def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
         "chunks": str(meta.chunks),
     }
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
-
-
-def check_settings(found: IndexSettings, wanted: IndexSettings, folder: Path) -> None:
-    """StoreMismatch where a store was shaped by other settings than those wanted now."""
-    if found == wanted:
-        return
-    before, now = asdict(found), asdict(wanted)
-    changed = [name for name in before if before[name] != now[name]]
-    differences = ", ".join(f"{name} {before[name]} (now {now[name]})" for name in changed)
-    raise StoreMismatch(
-        f"{folder} was made with other settings: {differences}",
-        f"set them back, or delete {folder} and run `rag ingest PATH` again",
-    )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
--- Store format 1. SQLite is the truth; the vector index beside it can always be made again.
+-- Store format 2. SQLite is the truth; the vector index beside it can always be made again.
 
 -- format, settings (JSON), generation, index (number of the live index folder), created, and how
 -- many documents and chunks are live: a row that a damaged page hides is missed by its absence.
@@ -8,7 +8,8 @@ CREATE TABLE meta (
 ) WITHOUT ROWID;
 
 -- One row a file that was looked at. 'pending' stands only between the two transactions of a
--- commit and is taken away by recovery.
+-- commit and is taken away by recovery. problems: a JSON list of [source, message, hint, skipped],
+-- what could not be read of the file or of the files in it.
 CREATE TABLE files (
     id INTEGER PRIMARY KEY,
     path TEXT NOT NULL UNIQUE,
@@ -18,12 +19,14 @@ CREATE TABLE files (
     sha256 TEXT NOT NULL,
     loader TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'skipped', 'failed')),
-    reason TEXT NOT NULL
+    problems TEXT NOT NULL
 );
 
--- live = 0 only between the two transactions of a commit. The text comes last: the columns before
--- it are then read without walking its pages. seal: CRC-32 of the row but for id, live and text, of
--- which sha256 is the digest.
+-- live = 0 only between the two transactions of a commit. title is empty where the document has
+-- none of its own. structure: its blocks (JSON), from which it can be cut anew. family is equal for
+-- documents that are nearly the same. The text comes last: the columns before it are then read
+-- without walking its pages. seal: CRC-32 of the row but for id, live and text, of which sha256 is
+-- the digest.
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
@@ -33,8 +36,11 @@ CREATE TABLE documents (
     media_type TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     page_starts TEXT NOT NULL,
+    page_labels TEXT NOT NULL,
     metadata TEXT NOT NULL,
+    structure TEXT NOT NULL,
     chunk_count INTEGER NOT NULL,
+    family INTEGER NOT NULL,
     seal INTEGER NOT NULL,
     text TEXT NOT NULL
 );
@@ -49,9 +55,10 @@ CREATE TABLE vectors (
     vector BLOB NOT NULL
 );
 
--- Half-open offsets in code points of the document's text. An id is never given twice, so that a
--- ghost in the vector index cannot take the place of a later chunk. seal: CRC-32 of the row but
--- for its id.
+-- Half-open offsets in code points of the document's text; header_start and header_stop are those
+-- of the table header that belongs above the chunk. family is equal for chunks whose texts are
+-- nearly the same. An id is never given twice, so that a ghost in the vector index cannot take the
+-- place of a later chunk. seal: CRC-32 of the row but for its id.
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,
@@ -60,11 +67,23 @@ CREATE TABLE chunks (
     stop INTEGER NOT NULL,
     page INTEGER,
     section TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    header_start INTEGER,
+    header_stop INTEGER,
+    family INTEGER NOT NULL,
     vector_id INTEGER NOT NULL REFERENCES vectors (id),
     seal INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX chunks_document ON chunks (document_id, ordinal);
 CREATE INDEX chunks_vector ON chunks (vector_id);
+CREATE INDEX chunks_family ON chunks (family);
+
+-- One live chunk of each family by the hashes of its words: see ingest/families.py.
+CREATE TABLE bands (
+    key INTEGER NOT NULL,
+    chunk_id INTEGER NOT NULL,
+    PRIMARY KEY (key, chunk_id)
+) WITHOUT ROWID;
 
 -- Index terms joined by spaces, rowid = chunk id; holds live chunks only. ingest/words.py has
 -- made the terms, so everything but a separator belongs to a token.

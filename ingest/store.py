@@ -17,7 +17,7 @@ from ingest.check import check_truth
 from ingest.config import IndexSettings
 from ingest.connections import ReaderPool
 from ingest.dense import EXACT_LIMIT, DenseSearch, check_index
-from ingest.queries import Filters
+from ingest.filters import Filter
 from ingest.records import (
     DocumentCommit,
     FileCommit,
@@ -94,9 +94,10 @@ class Store:
         """Open the store in `folder` for writing, making it where there is none.
 
         `analyse` gives the index terms of a text. `checkpoint` is called with a name between the
-        steps of a commit, so that a test can stop the process exactly there. Raises StoreBusy
-        when another writer has not finished within `wait` seconds, StoreMismatch for a store of
-        another format or other settings, StoreDamaged.
+        steps of a commit, so that a test can stop the process exactly there. `settings` are those
+        of a new store; an old one keeps its own, until `Writer.reshape`. Raises StoreBusy when
+        another writer has not finished within `wait` seconds, StoreMismatch for a store of another
+        format, StoreDamaged.
         """
         return open_store(folder, settings, analyse, checkpoint, wait)
 
@@ -206,12 +207,10 @@ class Store:
         with self._session() as session:
             return queries.vectors(session.connection, ids, session.meta.settings.dimension)
 
-    def dense(self, vector: Matrix, limit: int, filters: Filters | None = None) -> list[Hit]:
+    def dense(self, vector: Matrix, limit: int, filters: Sequence[Filter] = ()) -> list[Hit]:
         """The chunks with the highest cosine to a unit vector.
 
-        A filter is equality on `source` (a value ending in `/` or `*` is a prefix),
-        `media_type`, `title` or a metadata key; several must all hold. With a filter the scan is
-        exact over the chunks that pass.
+        With filters (all of which must hold) the scan is exact over the chunks that pass.
         """
         with self._session() as session:
             return self._dense.search(session.connection, session.meta, vector, limit, filters)
@@ -220,7 +219,7 @@ class Store:
         self,
         terms: Iterable[str],
         limit: int,
-        filters: Filters | None = None,
+        filters: Sequence[Filter] = (),
         weights: tuple[float, float] = (HEADING_WEIGHT, BODY_WEIGHT),
     ) -> list[Hit]:
         """The chunks that hold any of the index terms, best BM25 first.
@@ -228,7 +227,7 @@ class Store:
         `weights` are those of heading path and text; `filters` as in `dense`.
         """
         with self._session() as session:
-            return queries.lexical(session.connection, terms, limit, filters or {}, weights)
+            return queries.lexical(session.connection, terms, limit, filters, weights)
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """In how many chunks each index term stands; 0 for a term no chunk holds."""

@@ -1,43 +1,40 @@
 """Files and folders into the store: what is new is added, what changed is replaced, what vanished
 is removed. One bad file never stops a run, and the next run continues a killed one.
 
-    discover → compare with the store → load and chunk (worker process) → embed → commit
+    discover → compare with the store → load and chunk (worker processes) → embed → commit
 """
 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ingest.chunk import chunk
 from ingest.config import IndexSettings
 from ingest.embed import Embedder, open_embedder
 from ingest.errors import LoadError, StoreMissing, UnsupportedFile
-from ingest.load import load, loader_version
-from ingest.loaders.limits import LoadLimits
-from ingest.plan import Failure, Plan, Skip, Target, absolute, make_plan
+from ingest.load import Unread, loader_version
+from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions
+from ingest.plan import Plan, Target, absolute, make_plan
+from ingest.read import Loaded, read_and_chunk
 from ingest.records import (
     DocumentCommit,
     FileCommit,
     FileRecord,
     FileStatus,
-    Matrix,
-    Vectors,
+    Problem,
     vector_key,
 )
+from ingest.reshape import embed_missing, reshape
 from ingest.store import Store
-from ingest.types import Chunk, Document, embedded_text
-from ingest.wordpieces import WordPieces
-from ingest.worker import Worker
-from ingest.writer import Writer
+from ingest.types import embedded_text
+from ingest.worker import Finished, Pool
+from ingest.writer import Outcome, Writer
 
 # Enough chunks to sort by length and to make a commit cheap; few enough to lose little to a kill.
 _BATCH_CHUNKS = 512
-# Embedded at a time, so that the progress bar moves.
-_EMBED_CHUNKS = 64
 _SETTLED_NS = 2_000_000_000
 
 
@@ -46,27 +43,40 @@ class SyncSettings:
     """How to ingest; `prune` None removes what vanished unless a whole root looks empty."""
 
     index: IndexSettings = IndexSettings()
-    limits: LoadLimits = LoadLimits()
+    options: LoadOptions = DEFAULT_OPTIONS
     jobs: int = 1
     dry_run: bool = False
     prune: bool | None = None
+    engine: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class SyncReport:
-    """What a run did; `chunks` and `tokens` count what was written by it."""
+    """What a run did, by source. `unchanged` counts documents; `chunks` and `tokens` what was
+    written, `truncated` the tokens that the embedding model did not read.
+    """
 
     added: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     unchanged: int = 0
-    skipped: tuple[Skip, ...] = ()
-    failed: tuple[Failure, ...] = ()
+    problems: tuple[Problem, ...] = ()
     chunks: int = 0
     tokens: int = 0
+    truncated: int = 0
     seconds: float = 0.0
     dry_run: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def skipped(self) -> tuple[Problem, ...]:
+        """What was left out on purpose."""
+        return tuple(problem for problem in self.problems if problem.skipped)
+
+    @property
+    def failed(self) -> tuple[Problem, ...]:
+        """What could not be read; what the store held of it before stays."""
+        return tuple(problem for problem in self.problems if not problem.skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,37 +93,6 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """What the worker makes of one file."""
-
-    sha256: str
-    documents: tuple[tuple[Document, tuple[Chunk, ...]], ...]
-    tokens: int
-
-
-@dataclass(slots=True)
-class _Tally:
-    """The report while it grows."""
-
-    added: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    skipped: list[Skip] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    unchanged: int = 0
-    chunks: int = 0
-    tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """A file that is loaded and waits to be embedded and committed."""
-
-    target: Target
-    loaded: Loaded
-
-
 def sync(
     store: Path,
     paths: Sequence[Path],
@@ -123,19 +102,25 @@ def sync(
 ) -> SyncReport:
     """Bring `paths` into the store and say what was done; without paths, its remembered roots.
 
-    Raises UsageError for a path that does not exist and StoreError where the store cannot be
-    written. What a single file does wrong is in the report.
+    A store that was built with other settings is brought over to these. Raises UsageError for a
+    path that does not exist and StoreError where the store cannot be written. What a single file
+    does wrong is in the report.
     """
     begun = time.perf_counter()
     roots = [absolute(path) for path in paths]
     if settings.dry_run:
         return _dry_run(store, roots, settings, begun)
+    embedder = embedder or open_embedder(settings.index.model, settings.engine)
+    settings = replace(settings, index=_index_settings(store, settings.index, embedder))
     with Store.write(store, settings.index) as writer:
-        plan = make_plan(roots, writer.known_files(), settings.prune)
-        run = _Run(writer, settings, embedder or open_embedder(settings.index.model), on_progress)
-        run.ingest(plan.targets, plan.vanished)
+        plan = make_plan(roots, writer.known_files(), settings.prune, settings.options)
+        run = _Run(writer, settings, embedder, on_progress)
+        if changes := _differences(writer.settings, settings.index):
+            reshape(writer, settings.index, embedder, run.show)
+            run.notes.append(f"all documents were brought over to {changes}")
+        run.ingest(plan)
         writer.collect_garbage()
-    return _report(plan, run.tally, begun)
+    return run.report(plan, begun)
 
 
 def remove(store: Path, sources: Sequence[str]) -> tuple[str, ...]:
@@ -145,21 +130,26 @@ def remove(store: Path, sources: Sequence[str]) -> tuple[str, ...]:
         for source in sources:
             opened.document(source)
     with Store.write(store, settings) as writer:
-        return writer.remove(sources=sources)
+        removed = writer.remove(sources=sources)
+        writer.collect_garbage()
+    return removed
 
 
-def load_and_chunk(path: Path, source: str, index: IndexSettings, limits: LoadLimits) -> Loaded:
-    """The worker's task: one file to documents and chunks. Raises LoadError."""
-    sha256 = _file_sha256(path)
-    documents = load(path, source, limits)
-    pieces = WordPieces()
-    chunked = tuple((document, chunk(document, pieces, index)) for document in documents)
-    tokens = sum(pieces.count(c.text) for _, chunks in chunked for c in chunks)
-    return Loaded(sha256, chunked, tokens)
+@dataclass(slots=True)
+class _File:
+    """A file on its way into the store: what was read of it, and what of that is stored."""
+
+    target: Target
+    loaded: list[Loaded] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
+    stored: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    sha256: str = ""
+    finished: bool = False
 
 
 class _Run:
-    """One ingest under the writer lock: files go in, the tally grows."""
+    """One ingest under the writer lock: files go in, the report grows."""
 
     def __init__(
         self, writer: Writer, settings: SyncSettings, embedder: Embedder, on_progress: OnProgress
@@ -168,110 +158,171 @@ class _Run:
         self._settings = settings
         self._embedder = embedder
         self._on_progress = on_progress
-        self._pending: list[_Pending] = []
         self._names = dict(writer.known_sources())
-        self._held_before = frozenset(self._names.values())
-        self._files = 0
+        self._known = dict(self._names)
+        self._files: dict[Path, _File] = {}
+        self._records: list[FileRecord] = []
+        self._total = self._done = 0
         self._begun = time.perf_counter()
-        self.tally = _Tally()
+        self._counts = SyncReport()
+        self._truncated_before = embedder.truncated
+        self.notes: list[str] = []
 
-    def ingest(self, targets: Sequence[Target], vanished: Sequence[str]) -> None:
-        """Load, embed and commit files in batches of whole files; drop those that vanished."""
-        total = len(targets)
-        for target, outcome in self._loaded(targets):
-            self._files += 1
-            if isinstance(outcome, LoadError):
-                self._fail(target, outcome)
-            else:
-                self._pending.append(_Pending(target, outcome))
-            if _chunk_count(self._pending) >= _BATCH_CHUNKS:
-                self._flush(total)
-            self._show(total)
-        gone = set(vanished)
-        self.tally.removed += sorted(name for name, path in self._names.items() if path in gone)
+    def ingest(self, plan: Plan) -> None:
+        """Load, embed and commit files in batches; drop those that vanished."""
+        self._counts = replace(self._counts, unchanged=self._documents_in(plan.unchanged))
+        for target in plan.targets:  # the order of the files settles who has which name
+            self._name(target.file.relative, target)
+        changed = [target for target in plan.targets if not self._is_same(target)]
+        self._total = len(changed)
+        for file, part in self._read(changed):
+            self._take(file, part)
+            if sum(len(one.chunks) for f in self._files.values() for one in f.loaded) >= (
+                _BATCH_CHUNKS
+            ):
+                self._flush()
+            self.show()
         # In one commit with the last files: one that moved is neither doubled nor missing.
-        self._flush(total, vanished)
+        self._flush(plan.vanished)
 
-    def _loaded(self, targets: Sequence[Target]) -> Iterator[tuple[Target, Loaded | LoadError]]:
-        """Read files in a worker process; what only looks changed is settled without it."""
-        changed = [target for target in targets if not self._is_same(target)]
-        if not changed:
+    def report(self, plan: Plan, begun: float) -> SyncReport:
+        """What was done."""
+        truncated = self._embedder.truncated - self._truncated_before
+        notes = [*plan.notes, *self.notes]
+        if truncated:
+            notes.append(f"{truncated} tokens did not fit the embedding model's window")
+        return replace(
+            self._counts,
+            problems=(*plan.problems, *self._counts.problems),
+            truncated=truncated,
+            seconds=time.perf_counter() - begun,
+            notes=tuple(notes),
+        )
+
+    def show(self, embedded: int = 0) -> None:
+        """Tell the progress bar; `embedded` chunks of the batch at hand are done."""
+        seconds = max(time.perf_counter() - self._begun, 0.001)
+        rate = (self._counts.chunks + embedded) / seconds
+        self._on_progress(
+            Progress("ingest", self._done, self._total, "files", f"{rate:.0f} chunks/s")
+        )
+
+    def _read(
+        self, targets: Sequence[Target]
+    ) -> Iterator[tuple[_File, Loaded | Unread | Finished]]:
+        """Read files in worker processes."""
+        if not targets:
             return
-        work = partial(load_and_chunk, index=self._settings.index, limits=self._settings.limits)
-        jobs = min(self._settings.jobs, len(changed))
-        with ExitStack() as stack:
-            shares = []
-            for job in range(jobs):
-                worker = stack.enter_context(Worker(work, self._settings.limits))
-                share = [(t.file.path, t.file.relative) for t in changed[job::jobs]]
-                shares.append(worker.map(share))
-            # Dealt out in turn and taken back in turn: the order stays that of the files.
-            for position, target in enumerate(changed):
-                _, outcome = next(shares[position % jobs])
-                yield target, outcome
+        options = self._settings.options
+        work = partial(read_and_chunk, index=self._settings.index, options=options)
+        jobs = min(self._settings.jobs, len(targets))
+        items = [(target.file.path, target.file.relative) for target in targets]
+        by_path = {target.file.path: target for target in targets}
+        with Pool[Loaded](work, options, jobs, lambda loaded: loaded.size) as pool:
+            for (path, _), part in pool.read(items):
+                yield self._files.setdefault(path, _File(by_path[path])), part
+
+    def _take(self, file: _File, part: Loaded | Unread | Finished) -> None:
+        source = file.target.file.relative
+        if isinstance(part, Unread):
+            file.problems.append(_problem(part.source, part.error))
+        elif isinstance(part, Loaded):
+            file.sha256 = part.sha256
+            self._add(file, part)
+        elif any(problem.source == source for problem in file.problems):
+            self._fail(file)
+        else:
+            file.finished = True
+            self._done += 1
+            self._note_problems(file)
+
+    def _add(self, file: _File, part: Loaded) -> None:
+        """Add a document under its name in the store; a second one of that name is left out."""
+        name = self._name(part.document.source, file.target)
+        if name in file.sources:
+            error = UnsupportedFile("another part of the file has this name", "rename one of them")
+            file.problems.append(_problem(name, error))
+            return
+        file.sources.add(name)
+        file.loaded.append(replace(part, document=replace(part.document, source=name)))
+
+    def _fail(self, file: _File) -> None:
+        """Note a file that could not be read, or is of no use to us; its earlier text stays."""
+        del self._files[file.target.file.path]
+        self._done += 1
+        skipped = all(problem.skipped for problem in file.problems)
+        self._records.append(
+            _record(file, self._settings, status="skipped" if skipped else "failed")
+        )
+        self._note_problems(file)
+
+    def _note_problems(self, file: _File) -> None:
+        self._counts = replace(self._counts, problems=(*self._counts.problems, *file.problems))
 
     def _is_same(self, target: Target) -> bool:
         """Whether a file with a new date has its old content; its record is brought up to date."""
         known = target.known
-        if known is None or not _same_content(target, known):
+        if known is None or not _same_content(target, known, self._settings.options):
             return False
-        self._writer.record_files([_record(target, known.sha256)])
-        self.tally.unchanged += 1
+        self._records.append(replace(known, size=target.file.size, mtime_ns=_settled(target)))
+        unchanged = self._counts.unchanged + self._documents_in([known.path])
+        problems = (*self._counts.problems, *known.problems)
+        self._counts = replace(self._counts, unchanged=unchanged, problems=problems)
         return True
 
-    def _fail(self, target: Target, error: LoadError) -> None:
-        """Note a file that could not be read, or is of no use to us; its earlier text stays."""
-        status: FileStatus = "skipped" if isinstance(error, UnsupportedFile) else "failed"
-        record = _record(target, "", status, error.message)
-        self._writer.record_files([record])
-        if status == "skipped":
-            self.tally.skipped.append(Skip(target.file.relative, error.message))
-        else:
-            self.tally.failed.append(Failure(target.file.relative, error.message, error.hint))
+    def _documents_in(self, paths: Sequence[str]) -> int:
+        wanted = set(paths)
+        return sum(path in wanted for path in self._known.values())
 
-    def _flush(self, total: int, vanished: Sequence[str] = ()) -> None:
-        """Embed what is new in the pending files and commit them."""
-        if not (self._pending or vanished):
-            return
-        commits = [self._commit_of(pending) for pending in self._pending]
+    def _flush(self, vanished: Sequence[str] = ()) -> None:
+        """Embed what is new in the files at hand and commit them as one generation."""
+        files = [file for file in self._files.values() if file.loaded or file.finished]
+        commits = [self._commit_of(file) for file in files]
         texts = {
-            key: embedded_text(d.document.title, c.section, c.text)
+            key: embedded_text(d.document, c)
             for commit in commits
             for d in commit.documents
             for key, c in zip(d.keys, d.chunks, strict=True)
         }
-        missing = sorted(self._writer.missing_vectors(list(texts)))
-        self._writer.commit(commits, self._embed(missing, texts, total), vanished)
-        for pending, commit in zip(self._pending, commits, strict=True):
-            names = [d.document.source for d in commit.documents]
-            held = commit.record.path in self._held_before
-            (self.tally.updated if held else self.tally.added).extend(names)
-            self.tally.chunks += sum(len(d.chunks) for d in commit.documents)
-            self.tally.tokens += pending.loaded.tokens
-        self._pending.clear()
+        vectors = embed_missing(self._writer, self._embedder, texts, self.show)
+        outcome = self._writer.commit(commits, vectors, vanished, self._records)
+        self._count(commits, outcome)
+        self._records.clear()
+        for file in files:
+            file.stored |= {one.document.source for one in file.loaded}
+            file.loaded.clear()
+            if file.finished:
+                del self._files[file.target.file.path]
 
-    def _embed(self, keys: Sequence[bytes], texts: Mapping[bytes, str], total: int) -> Vectors:
-        """Vectors of new texts, longest first so that a batch holds texts of like length."""
-        ordered = sorted(keys, key=lambda key: len(texts[key]), reverse=True)
-        vectors: dict[bytes, Matrix] = {}
-        for begin in range(0, len(ordered), _EMBED_CHUNKS):
-            part = ordered[begin : begin + _EMBED_CHUNKS]
-            rows = self._embedder.embed_documents([texts[key] for key in part])
-            vectors |= dict(zip(part, rows, strict=True))
-            self._show(total, embedded=begin + len(part))
-        return vectors
-
-    def _commit_of(self, pending: _Pending) -> FileCommit:
-        target, loaded = pending.target, pending.loaded
+    def _commit_of(self, file: _File) -> FileCommit:
         model = self._settings.index.model
-        documents = []
-        for document, chunks in loaded.documents:
-            named = replace(document, source=self._name(document.source, target))
-            keys = tuple(
-                vector_key(model, embedded_text(named.title, c.section, c.text)) for c in chunks
+        documents = tuple(
+            DocumentCommit(
+                one.document,
+                one.chunks,
+                tuple(vector_key(model, embedded_text(one.document, c)) for c in one.chunks),
             )
-            documents.append(DocumentCommit(named, chunks, keys))
-        return FileCommit(_record(target, loaded.sha256), tuple(documents))
+            for one in file.loaded
+        )
+        if file.finished:
+            return FileCommit(_record(file, self._settings), documents, frozenset(file.stored))
+        # Should the run end here, the next one reads the file again.
+        unread = replace(_record(file, self._settings), sha256="", mtime_ns=0)
+        return FileCommit(unread, documents, None)
+
+    def _count(self, commits: Sequence[FileCommit], outcome: Outcome) -> None:
+        counts, written = self._counts, frozenset(outcome.written)
+        entries = [entry for commit in commits for entry in commit.documents]
+        chunks = [c for e in entries if e.document.source in written for c in e.chunks]
+        self._counts = replace(
+            counts,
+            added=(*counts.added, *(s for s in outcome.written if s not in self._known)),
+            updated=(*counts.updated, *(s for s in outcome.written if s in self._known)),
+            removed=(*counts.removed, *outcome.removed),
+            unchanged=counts.unchanged + len(entries) - len(written),
+            chunks=counts.chunks + len(chunks),
+            tokens=counts.tokens + sum(c.tokens for c in chunks),
+        )
 
     def _name(self, source: str, target: Target) -> str:
         """The name of a document: its own, or with as much of its root in front as tells it apart.
@@ -285,12 +336,22 @@ class _Run:
         self._names[name] = path
         return name
 
-    def _show(self, total: int, embedded: int = 0) -> None:
-        seconds = max(time.perf_counter() - self._begun, 0.001)
-        rate = (self.tally.chunks + embedded) / seconds
-        waiting = len(self._pending) if embedded else 0
-        done = self._files - waiting
-        self._on_progress(Progress("ingest", done, total, "files", f"{rate:.0f} chunks/s"))
+
+def _index_settings(store: Path, wanted: IndexSettings, embedder: Embedder) -> IndexSettings:
+    """The settings with the dimension of the model, which need not be loaded where it is known."""
+    with suppress(StoreMissing), Store.open(store) as opened:
+        if opened.settings.model == wanted.model:
+            return replace(wanted, dimension=opened.settings.dimension)
+    return replace(wanted, dimension=embedder.dimension)
+
+
+def _differences(before: IndexSettings, now: IndexSettings) -> str:
+    names = IndexSettings.__slots__
+    return ", ".join(
+        f"{name} {getattr(now, name)} (was {getattr(before, name)})"
+        for name in names
+        if getattr(before, name) != getattr(now, name)
+    )
 
 
 def _dry_run(
@@ -299,67 +360,69 @@ def _dry_run(
     """What a run would do, without loading a file."""
     known: Mapping[str, FileRecord] = {}
     sources: Mapping[str, tuple[str, ...]] = {}
+    notes: list[str] = []
     with suppress(StoreMissing), Store.open(store) as opened:
         known, sources = opened.known_files(), opened.file_sources()
-    plan = make_plan(roots, known, settings.prune)
-    tally = _Tally()
+        index = replace(settings.index, dimension=opened.settings.dimension)
+        if changes := _differences(opened.settings, index):
+            notes.append(f"all documents would be brought over to {changes}")
+    plan = make_plan(roots, known, settings.prune, settings.options)
+    added: list[str] = []
+    updated: list[str] = []
+    unchanged = list(plan.unchanged)
     for target in plan.targets:
-        names = sources.get(str(target.file.path), ())
-        if target.known is not None and _same_content(target, target.known):
-            tally.unchanged += 1
-        elif names:
-            tally.updated += names
+        path = str(target.file.path)
+        if target.known and _same_content(target, target.known, settings.options):
+            unchanged.append(path)
+        elif path in sources:
+            updated += sources[path]
         else:
-            tally.added.append(target.file.relative)
-    for path in plan.vanished:
-        tally.removed += sources.get(path, ())
-    return replace(_report(plan, tally, begun), dry_run=True)
-
-
-def _report(plan: Plan, tally: _Tally, begun: float) -> SyncReport:
+            added.append(target.file.relative)
     return SyncReport(
-        tuple(tally.added),
-        tuple(tally.updated),
-        tuple(tally.removed),
-        plan.unchanged + tally.unchanged,
-        (*plan.skipped, *tally.skipped),
-        (*plan.failed, *tally.failed),
-        tally.chunks,
-        tally.tokens,
-        time.perf_counter() - begun,
-        notes=plan.notes,
+        tuple(added),
+        tuple(updated),
+        tuple(name for path in plan.vanished for name in sources.get(path, ())),
+        sum(len(sources.get(path, ())) for path in unchanged),
+        plan.problems,
+        seconds=time.perf_counter() - begun,
+        dry_run=True,
+        notes=(*plan.notes, *notes),
     )
 
 
-def _record(target: Target, sha256: str, status: FileStatus = "ok", reason: str = "") -> FileRecord:
-    file = target.file
-    # A file changed this very moment may change again within its date's precision: without a date
-    # the next run looks at its content.
-    settled = time.time_ns() - file.mtime_ns > _SETTLED_NS
+def _problem(source: str, error: LoadError) -> Problem:
+    return Problem(source, error.message, error.hint, isinstance(error, UnsupportedFile))
+
+
+def _record(file: _File, settings: SyncSettings, status: FileStatus = "ok") -> FileRecord:
+    found = file.target.file
     return FileRecord(
-        path=str(file.path),
-        root=str(target.root),
-        size=file.size,
-        mtime_ns=file.mtime_ns if settled else 0,
-        sha256=sha256,
-        loader=loader_version(file.path.name),
+        path=str(found.path),
+        root=str(file.target.root),
+        size=found.size,
+        mtime_ns=_settled(file.target),
+        sha256=file.sha256,
+        loader=loader_version(found.path.name, settings.options),
         status=status,
-        reason=reason,
+        problems=tuple(file.problems),
     )
 
 
-def _same_content(target: Target, known: FileRecord) -> bool:
+def _settled(target: Target) -> int:
+    """The date by which a file is known again, or 0: one changed this very moment may change again
+    within its date's precision, and the next run looks at its content."""
+    settled = time.time_ns() - target.file.mtime_ns > _SETTLED_NS
+    return target.file.mtime_ns if settled else 0
+
+
+def _same_content(target: Target, known: FileRecord, options: LoadOptions) -> bool:
     """Whether a file that looks changed holds the bytes it was last read with."""
-    if known.status != "ok" or known.loader != loader_version(target.file.path.name):
+    if known.status != "ok" or known.loader != loader_version(target.file.path.name, options):
         return False
     try:
         return _file_sha256(target.file.path) == known.sha256
     except OSError:
         return False
-
-
-def _chunk_count(pending: Sequence[_Pending]) -> int:
-    return sum(len(chunks) for p in pending for _, chunks in p.loaded.documents)
 
 
 def _file_sha256(path: Path) -> str:

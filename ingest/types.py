@@ -52,7 +52,7 @@ class Document:
     @property
     def shown_title(self) -> str:
         """The title, or the name of the file without folder and suffix."""
-        return self.title or " ".join(PurePosixPath(self.source).stem.split())
+        return shown_title(self.title, self.source)
 
     @property
     def sha256(self) -> str:
@@ -100,6 +100,11 @@ class StoredChunk:
     vector_id: int
     family: int
 
+    @property
+    def context(self) -> str:
+        """What a reader sees above the text: its heading path and its table's header."""
+        return "\n".join(filter(None, (heading_path(self.title, self.section), self.header)))
+
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument:
@@ -123,6 +128,11 @@ def text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def shown_title(title: str, source: str) -> str:
+    """A document's own title, or else the name of its file without folder and suffix."""
+    return title or " ".join(PurePosixPath(source).stem.split())
+
+
 def page_at(page_starts: tuple[int, ...], offset: int) -> int | None:
     """The page, counted from 1, that holds an offset; None for a document without pages."""
     return bisect_right(page_starts, offset) or None
@@ -138,6 +148,12 @@ def embedded_text(document: Document, chunk: Chunk) -> str:
     header = document.text[slice(*chunk.header)] if chunk.header else ""
     parts = (heading_path(document.title, chunk.section), header, chunk.text)
     return "\n".join(filter(None, parts))
+
+
+def context(document: Document, chunk: Chunk) -> str:
+    """What a reader sees above a chunk: its heading path and its table's header."""
+    header = document.text[slice(*chunk.header)] if chunk.header else ""
+    return "\n".join(filter(None, (heading_path(document.shown_title, chunk.section), header)))
 
 
 def heading_path(title: str, section: str) -> str:

@@ -15,22 +15,31 @@ opening, and ids still in the outbox are deleted from the index. This is the tra
 import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from ingest import queries
-from ingest.commit import check_commit, insert_document, insert_vectors, term_rows, vector_ids
+from ingest.commit import (
+    Analyse,
+    Inserted,
+    check_commit,
+    document_row,
+    insert_documents,
+    insert_vectors,
+    stored_rows,
+    vector_ids,
+)
 from ingest.config import IndexSettings
 from ingest.derived import DerivedIndex
 from ingest.errors import StoreError
+from ingest.families import Families, represent, withdraw
 from ingest.lock import WriterLock
-from ingest.records import FileCommit, FileRecord, Vectors
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Vectors
 from ingest.schema import (
     DATABASE,
     LOCK,
-    check_settings,
     create,
     in_use_mark,
     is_empty,
@@ -40,30 +49,54 @@ from ingest.schema import (
     translate_errors,
     write_meta,
 )
+from ingest.types import Chunk, Document, StoredDocument
 
-Analyse = Callable[[str], list[str]]
 Checkpoint = Callable[[str], None]
+# A document of the store, cut anew: its chunks with their vector keys.
+Recut = Callable[[Document], tuple[tuple[Chunk, ...], tuple[bytes, ...]]]
+
+_DOCUMENTS_A_QUERY = 100
 
 
 @contextmanager
 def open_store(
     folder: Path, settings: IndexSettings, analyse: Analyse, checkpoint: Checkpoint, wait: float
 ) -> Iterator["Writer"]:
-    """Lock, create or check, recover; close and unlock at the end. See `Store.write`."""
+    """Lock, create, recover; close and unlock at the end. See `Store.write`."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {folder}: {error.strerror}", "check its place") from error
-    with WriterLock(folder / LOCK, wait), translate_errors(folder):
-        connection = open_writer(folder / DATABASE)
-        try:
-            if is_empty(connection):
-                create(connection, settings)
-            check_settings(read_meta(connection, folder).settings, settings, folder)
-            with Writer(folder, connection, analyse, checkpoint) as writer:
-                yield writer
-        finally:
-            connection.close()
+    with (
+        WriterLock(folder / LOCK, wait),
+        translate_errors(folder),
+        closing(open_writer(folder / DATABASE)) as connection,
+    ):
+        if is_empty(connection):
+            create(connection, settings)
+        with Writer(folder, connection, analyse, checkpoint) as writer:
+            yield writer
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """One commit, worked out: documents to insert (by their file's path), and what goes."""
+
+    records: tuple[FileRecord, ...]
+    documents: tuple[tuple[str, DocumentCommit], ...]
+    old_documents: tuple[int, ...]
+    removed_paths: frozenset[str]
+
+    def __bool__(self) -> bool:
+        return bool(self.documents or self.old_documents or self.removed_paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The sources of the documents that a commit wrote, and of those that are gone with it."""
+
+    written: tuple[str, ...]
+    removed: tuple[str, ...]
 
 
 class Writer:
@@ -74,22 +107,22 @@ class Writer:
     ) -> None:
         self._folder = folder
         self._connection = connection
-        self._settings = read_meta(connection, folder).settings
         self._analyse = analyse
         self._checkpoint = checkpoint
         self._derived = DerivedIndex(folder, connection, checkpoint)
         self._dropped = False
-        self._records: dict[str, FileRecord] = {}
         self._recover()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            self._flush_records()
-        finally:
-            self._derived.close()
+        self._derived.close()
+
+    @property
+    def settings(self) -> IndexSettings:
+        """What the store is built with now."""
+        return read_meta(self._connection, self._folder).settings
 
     def known_files(self) -> dict[str, FileRecord]:
         """Every file looked at so far, by path."""
@@ -104,29 +137,62 @@ class Writer:
             )
             return dict(rows.fetchall())
 
+    def documents(self) -> Iterator[StoredDocument]:
+        """Every document, a hundred read at a time."""
+        with translate_errors(self._folder):
+            ids = queries.document_ids(self._connection)
+            for start in range(0, len(ids), _DOCUMENTS_A_QUERY):
+                for document_id in ids[start : start + _DOCUMENTS_A_QUERY]:
+                    yield queries.document_by_id(self._connection, document_id)
+
     def missing_vectors(self, keys: Iterable[bytes]) -> set[bytes]:
         """Those of the keys for which no vector is stored: their texts have to be embedded."""
         with translate_errors(self._folder):
             wanted = set(keys)
             return wanted - vector_ids(self._connection, wanted).keys()
 
+    def add_vectors(self, vectors: Vectors) -> None:
+        """Keep vectors for chunks that are still to come."""
+        with translate_errors(self._folder), transaction(self._connection):
+            insert_vectors(self._connection, vectors)
+
     def commit(
-        self, files: Sequence[FileCommit], vectors: Vectors, removed: Collection[str] = ()
-    ) -> None:
-        """Replace everything these files held, and remove the files at the paths in `removed`.
+        self,
+        files: Sequence[FileCommit],
+        vectors: Vectors,
+        removed: Collection[str] = (),
+        records: Sequence[FileRecord] = (),
+    ) -> Outcome:
+        """Replace what these files held, and remove the files at the paths in `removed`.
 
         One generation: readers see all of it or nothing. `vectors` holds a unit-length row for
-        each key that is not stored yet. A file that moved is committed at its new path and
-        removed at its old one here, so that it is never doubled and never gone.
+        each key that is not stored yet. A document that is stored just like that stays as it is.
+        A file that moved is committed at its new path and removed at its old one here, so that it
+        is never doubled and never gone. `records` say how other files were found, as of `record`.
 
         Raises UsageError where another file holds a document of the same source, StoreError
         where nothing could be written; then nothing has changed.
         """
-        kept = {file.record.path for file in files}
-        gone = set(removed) - kept
+        gone = frozenset(removed) - {file.record.path for file in files}
         with translate_errors(self._folder):
-            check_commit(self._connection, files, vectors, self._settings.dimension, gone)
-            self._replace(files, vectors, self._ids_of_paths(kept | gone), gone)
+            dimension = self.settings.dimension
+            check_commit(self._connection, files, vectors, dimension, gone)
+            changes = self._changes(files, gone, records)
+            before = queries.sources_of(self._connection, changes.old_documents)
+            self._apply(changes, vectors)
+        written = tuple(entry.document.source for _, entry in changes.documents)
+        return Outcome(written, tuple(sorted(set(before) - set(written))))
+
+    def record(self, records: Sequence[FileRecord]) -> None:
+        """Note how files were found, without touching their documents.
+
+        For files that were skipped or failed, and for unchanged ones with another date. A file
+        that fails now but was read before keeps its documents: its last readable text answers
+        better than none, and its record says that it is not the newest.
+        """
+        if records:
+            with translate_errors(self._folder), transaction(self._connection):
+                self._write_records(records)
 
     def remove(self, paths: Collection[str] = (), sources: Collection[str] = ()) -> tuple[str, ...]:
         """Remove files with all their documents, and single documents by source.
@@ -140,28 +206,30 @@ class Writer:
         touched = {owners[source] for source in gone}
         kept = {path for source, path in owners.items() if source not in gone} & touched
         known = self.known_files()
-        self.record_files(replace(known[path], sha256="", mtime_ns=0) for path in kept)
+        marked = tuple(replace(known[path], sha256="", mtime_ns=0) for path in kept)
         with translate_errors(self._folder):
-            self._replace((), {}, self._ids_of_sources(gone), (touched | set(paths)) - kept)
+            rows = queries.ids_of_sources(self._connection, gone)
+            paths_gone = frozenset((touched | set(paths)) - kept)
+            self._apply(_Changes(marked, (), tuple(rows), paths_gone), {})
         return tuple(gone)
 
-    def record_files(self, records: Iterable[FileRecord]) -> None:
-        """Note how files were found, without touching their documents.
+    def reshape(self, settings: IndexSettings, recut: Recut) -> None:
+        """Bring every document over to other settings, in one generation.
 
-        For files that were skipped or failed, and for unchanged ones with another date; written
-        with the next commit or at the end, for the next run can find it out again. A file that
-        fails now but was read before keeps its documents: its last readable text answers better
-        than none, and its record says that it is not the newest.
+        All vectors of its new chunks must be stored already. The vector index is made anew.
         """
-        self._records |= {record.path: record for record in records}
+        with translate_errors(self._folder):
+            self._reshape(settings, recut)
+            self._checkpoint("reshaped")
+            self._derived.rebuild()
 
     def collect_garbage(self) -> int:
         """Drop vectors that no chunk uses, once at the end of a run; returns how many."""
         with translate_errors(self._folder):
-            self._flush_records()
+            # The inner query is answered from the index of keys: the blobs are not read.
             dropped = self._connection.execute(
-                """DELETE FROM vectors WHERE NOT EXISTS
-                   (SELECT 1 FROM chunks WHERE vector_id = vectors.id)"""
+                """DELETE FROM vectors WHERE id IN (SELECT id FROM vectors WHERE NOT EXISTS
+                   (SELECT 1 FROM chunks WHERE vector_id = vectors.id))"""
             ).rowcount
             if self._dropped:
                 # FTS5 keeps the terms of deleted rows until their segments are merged.
@@ -169,25 +237,40 @@ class Writer:
                 self._dropped = False
             return dropped
 
-    def _replace(
-        self,
-        files: Sequence[FileCommit],
-        vectors: Vectors,
-        old_documents: Sequence[int],
-        removed: Collection[str],
-    ) -> None:
+    def _changes(
+        self, files: Sequence[FileCommit], removed: frozenset[str], records: Sequence[FileRecord]
+    ) -> _Changes:
+        """Which documents of these files are new, and which of the stored ones go."""
+        new: list[tuple[str, DocumentCommit]] = []
+        old: list[int] = list(queries.ids_of_paths(self._connection, removed))
+        for file in files:
+            path = file.record.path
+            file_id, ids = queries.file_documents(self._connection, path)
+            stored = stored_rows(self._connection, file_id)
+            same = {
+                entry.document.source
+                for entry in file.documents
+                if stored.get(entry.document.source) == document_row(file_id, entry.document)
+            }
+            named = {entry.document.source for entry in file.documents}
+            new += [(path, e) for e in file.documents if e.document.source not in same]
+            kept = stored.keys() - named if file.kept is None else file.kept
+            old += [ids[source] for source in ids.keys() - same - kept]
+        return _Changes((*(f.record for f in files), *records), tuple(new), tuple(old), removed)
+
+    def _apply(self, changes: _Changes, vectors: Vectors) -> None:
         """The two-transaction commit: old documents and removed files out, new ones in."""
-        if not files and not old_documents and not removed:
+        if not changes:
+            self.record(changes.records)
             return
-        rows = term_rows(files, self._analyse)
         try:
             self._derived.ready()
-            added = self._prepare(files, vectors)
+            families = Families(self._connection)
+            inserted = self._prepare(changes, vectors, families)
             self._checkpoint("prepared")
-            self._derived.add(added)
+            self._derived.add(inserted.ids)
             self._checkpoint("indexed")
-            terms = [(chunk_id, *row) for chunk_id, row in zip(added, rows, strict=True)]
-            dropped = self._publish(files, terms, old_documents, removed)
+            dropped = self._publish(changes, inserted, families)
         except BaseException:
             with suppress(sqlite3.Error):  # what cannot be taken back now is at the next opening
                 self._take_back()
@@ -198,54 +281,84 @@ class Writer:
         self._connection.execute("DELETE FROM outbox")
         self._checkpoint("cleared")
 
-    def _prepare(self, files: Sequence[FileCommit], vectors: Vectors) -> list[int]:
-        """Transaction A; returns the new chunks' ids in the order of the files."""
+    def _prepare(self, changes: _Changes, vectors: Vectors, families: Families) -> Inserted:
+        """Transaction A: new documents and chunks, not live."""
         with transaction(self._connection):
             insert_vectors(self._connection, vectors)
-            added = []
-            for file in files:
-                file_id = self._pending_file(file.record)
-                for document in file.documents:
-                    added += insert_document(self._connection, file_id, document)
+            roots = {record.path: record.root for record in changes.records}
+            ids = {path: self._pending_file(path, roots[path]) for path, _ in changes.documents}
+            documents = [(ids[path], entry) for path, entry in changes.documents]
+            inserted = insert_documents(self._connection, documents, self._analyse, families)
             self._connection.executemany(
-                "INSERT INTO outbox VALUES (?)", [(chunk_id,) for chunk_id in added]
+                "INSERT INTO outbox VALUES (?)", [(chunk_id,) for chunk_id in inserted.ids]
             )
-        return added
+        return inserted
 
-    def _publish(
-        self,
-        files: Sequence[FileCommit],
-        terms: Sequence[tuple[int, str, str]],
-        old_documents: Sequence[int],
-        removed: Collection[str],
-    ) -> list[int]:
+    def _publish(self, changes: _Changes, inserted: Inserted, families: Families) -> list[int]:
         """Transaction B; returns the ids of the chunks that are gone."""
         execute, executemany = self._connection.execute, self._connection.executemany
         with transaction(self._connection):
-            dropped = self._chunk_ids(old_documents)
+            dropped = queries.chunk_ids(self._connection, changes.old_documents)
+            orphaned = withdraw(self._connection, dropped)
             executemany("DELETE FROM terms WHERE rowid = ?", [(id_,) for id_ in dropped])
-            executemany("DELETE FROM documents WHERE id = ?", [(id_,) for id_ in old_documents])
-            executemany("DELETE FROM files WHERE path = ?", [(path,) for path in removed])
+            executemany("DELETE FROM documents WHERE id = ?", [(i,) for i in changes.old_documents])
+            executemany("DELETE FROM files WHERE path = ?", [(p,) for p in changes.removed_paths])
             execute("UPDATE documents SET live = 1 WHERE live = 0")
-            executemany("INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", terms)
-            self._records |= {file.record.path: file.record for file in files}
-            self._records = {p: r for p, r in self._records.items() if p not in removed}
-            self._write_records()
+            executemany("INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", inserted.terms)
+            families.publish()
+            represent(self._connection, orphaned)
+            self._write_records(changes.records)
             execute("DELETE FROM outbox")
             executemany("INSERT INTO outbox VALUES (?)", [(id_,) for id_ in dropped])
-            meta = read_meta(self._connection, self._folder)
-            meta = replace(
-                meta,
-                generation=meta.generation + 1,
-                documents=meta.documents
-                + sum(len(f.documents) for f in files)
-                - len(old_documents),
-                chunks=meta.chunks + len(terms) - len(dropped),
+            self._count(
+                len(changes.documents) - len(changes.old_documents),
+                len(inserted.ids) - len(dropped),
             )
-            write_meta(self._connection, meta)
-        self._records.clear()
         self._dropped = self._dropped or bool(dropped)
         return dropped
+
+    def _count(self, documents: int, chunks: int) -> None:
+        """Begin the next generation, with so many more documents and chunks."""
+        meta = read_meta(self._connection, self._folder)
+        meta = replace(
+            meta,
+            generation=meta.generation + 1,
+            documents=meta.documents + documents,
+            chunks=meta.chunks + chunks,
+        )
+        write_meta(self._connection, meta)
+
+    def _reshape(self, settings: IndexSettings, recut: Recut) -> None:
+        execute, executemany = self._connection.execute, self._connection.executemany
+        with transaction(self._connection):
+            for table in ("chunks", "terms", "bands", "outbox"):
+                execute(f"DELETE FROM {table}")
+            chunks = 0
+            for document_id in queries.document_ids(self._connection):
+                document, file_id = queries.stored_document(self._connection, document_id)
+                execute("DELETE FROM documents WHERE id = ?", (document_id,))
+                entry = DocumentCommit(document, *recut(document))
+                families = Families(self._connection)
+                inserted = insert_documents(
+                    self._connection, [(file_id, entry)], self._analyse, families
+                )
+                chunks += len(inserted.ids)
+                executemany(
+                    "INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", inserted.terms
+                )
+                families.publish()
+            execute("UPDATE documents SET live = 1 WHERE live = 0")
+            meta = read_meta(self._connection, self._folder)
+            # Until it is made anew, the index of another number is missing rather than wrong.
+            meta = replace(
+                meta,
+                settings=settings,
+                generation=meta.generation + 1,
+                index=meta.index + 1,
+                chunks=chunks,
+            )
+            write_meta(self._connection, meta)
+        self._dropped = True
 
     def _recover(self) -> None:
         """Bring the store to where its last whole commit left it."""
@@ -263,53 +376,30 @@ class Writer:
             self._connection.execute("DELETE FROM documents WHERE live = 0")
             self._connection.execute("DELETE FROM files WHERE status = 'pending'")
 
-    def _pending_file(self, record: FileRecord) -> int:
+    def _pending_file(self, path: str, root: str) -> int:
         self._connection.execute(
             """INSERT OR IGNORE INTO files
-               (path, root, size, mtime_ns, sha256, loader, status, reason)
-               VALUES (?, ?, 0, 0, '', '', 'pending', '')""",
-            (record.path, record.root),
+               (path, root, size, mtime_ns, sha256, loader, status, problems)
+               VALUES (?, ?, 0, 0, '', '', 'pending', '[]')""",
+            (path, root),
         )
-        row = self._connection.execute("SELECT id FROM files WHERE path = ?", (record.path,))
+        row = self._connection.execute("SELECT id FROM files WHERE path = ?", (path,))
         return int(row.fetchone()[0])
 
-    def _flush_records(self) -> None:
-        if self._records:
-            with translate_errors(self._folder), transaction(self._connection):
-                self._write_records()
-            self._records.clear()
-
-    def _write_records(self) -> None:
+    def _write_records(self, records: Sequence[FileRecord]) -> None:
         self._connection.executemany(
-            """INSERT INTO files (path, root, size, mtime_ns, sha256, loader, status, reason)
+            """INSERT INTO files (path, root, size, mtime_ns, sha256, loader, status, problems)
                VALUES (?, ?, ?, ?, ?, ?, ?, ?)
                ON CONFLICT (path) DO UPDATE SET root = excluded.root, size = excluded.size,
                    mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256,
-                   loader = excluded.loader, status = excluded.status, reason = excluded.reason""",
-            [astuple(record) for record in self._records.values()],
+                   loader = excluded.loader, status = excluded.status,
+                   problems = excluded.problems""",
+            [
+                (r.path, r.root, r.size, r.mtime_ns, r.sha256, r.loader, r.status, _written(r))
+                for r in records
+            ],
         )
 
-    def _ids_of_paths(self, paths: Iterable[str]) -> list[int]:
-        """The live documents of these files."""
-        rows = self._connection.execute(
-            """SELECT documents.id FROM documents JOIN files ON files.id = file_id
-               WHERE live = 1 AND path IN (SELECT value FROM json_each(?))""",
-            (json.dumps(list(paths)),),
-        )
-        return [id_ for (id_,) in rows]
 
-    def _ids_of_sources(self, sources: Collection[str]) -> list[int]:
-        rows = self._connection.execute(
-            """SELECT id FROM documents
-               WHERE live = 1 AND source IN (SELECT value FROM json_each(?))""",
-            (json.dumps(list(sources)),),
-        )
-        return [id_ for (id_,) in rows]
-
-    def _chunk_ids(self, document_ids: Sequence[int]) -> list[int]:
-        rows = self._connection.execute(
-            """SELECT id FROM chunks
-               WHERE document_id IN (SELECT value FROM json_each(?)) ORDER BY id""",
-            (json.dumps(list(document_ids)),),
-        )
-        return [id_ for (id_,) in rows]
+def _written(record: FileRecord) -> str:
+    return json.dumps([(p.source, p.message, p.hint, p.skipped) for p in record.problems])

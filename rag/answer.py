@@ -6,15 +6,16 @@
 The command line, the server and the evaluation all consume this stream.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 from typing import Any
 
 from ingest.embed import Embedder
 from ingest.errors import UsageError
+from ingest.filters import Filter
 from ingest.store import Store
 from ingest.tokens import count_tokens
 from rag.abstain import Judgement, judge
@@ -58,7 +59,7 @@ class Question:
     """What is asked, and how: `history` holds earlier turns, oldest first."""
 
     text: str
-    filters: Mapping[str, str] = field(default_factory=dict)
+    filters: tuple[Filter, ...] = ()
     history: tuple[Message, ...] = ()
     extractive: bool = False
     strict: bool = False

@@ -1,12 +1,13 @@
 """From settings to held resources: an open store, its embedder and, if configured, a chat model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ingest.embed import open_embedder
-from ingest.loaders.limits import LoadLimits
+from ingest.filters import Filter
+from ingest.loaders.options import LoadOptions
 from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.answer import Question, Resources, ask, ask_stream
@@ -36,7 +37,7 @@ class App:
         return ask_stream(question, self.resources)
 
     def search(
-        self, question: str, filters: Mapping[str, str] | None = None, k: int | None = None
+        self, question: str, filters: Sequence[Filter] = (), k: int | None = None
     ) -> Retrieval:
         """The passages alone; `k` overrides the setting."""
         settings = self.resources.settings.retrieval
@@ -73,12 +74,12 @@ def sync_settings(
     settings: Settings, *, dry_run: bool = False, prune: bool | None = None
 ) -> SyncSettings:
     """The part of the settings that an ingest needs."""
-    ingest = settings.ingest
-    limits = LoadLimits(
-        max_seconds=ingest.max_seconds,
-        max_memory=ingest.max_memory,
-        max_pages=ingest.max_pages,
-        max_text=ingest.max_text,
-        max_file=ingest.max_file,
+    names = (field.name for field in fields(LoadOptions))
+    return SyncSettings(
+        settings.index,
+        LoadOptions(**{name: getattr(settings.ingest, name) for name in names}),
+        settings.ingest.jobs,
+        dry_run=dry_run,
+        prune=prune,
+        engine=settings.embedding.engine,
     )
-    return SyncSettings(settings.index, limits, ingest.jobs, dry_run=dry_run, prune=prune)

@@ -151,6 +151,7 @@ def ask(
     as_json: JsonOption = False,
 ) -> None:
     """Answer a question from the documents, with the exact words each sentence rests on."""
+    from ingest.filters import parse_filters
     from rag.answer import Question
 
     output = Output(as_json, quiet)
@@ -158,7 +159,7 @@ def ask(
     settings = _settings(flags, config)
     request = Question(
         _read_question(question),
-        filters=_filters(filters),
+        filters=parse_filters(filters or ()),
         extractive=extractive or not settings.chat_configured,
         strict=strict,
         stream=not no_stream,
@@ -186,13 +187,14 @@ def search(
     """Show the passages a question retrieves, without an answer."""
     from time import perf_counter
 
+    from ingest.filters import parse_filters
     from rag.render import passages_json, passages_text
 
     output = Output(as_json, quiet)
     text = _read_question(question)
     with _open_app(_settings({"retrieval.k": k, "store": store}, config), output) as opened:
         start = perf_counter()
-        passages = opened.search(text, _filters(filters)).passages
+        passages = opened.search(text, parse_filters(filters or ())).passages
         milliseconds = round((perf_counter() - start) * 1000, 2)
     data = {
         "question": text,
@@ -254,9 +256,10 @@ def show(
 
     output = Output(as_json, quiet)
     with _open_store(store, config) as opened:
-        document = opened.document(source)
+        stored = opened.document(source)
+    document = stored.document
     start, end = _range(document.text, document.page_starts, page, span)
-    data = document_json(document) | {"text": document.text[start:end]}
+    data = document_json(stored) | {"text": document.text[start:end]}
     if page or span:
         data |= {"start": start, "end": end}
     output.result(data, "\n".join(map(printable, document.text[start:end].split("\n"))))
@@ -462,16 +465,6 @@ def _read_question(argument: str) -> str:
     if not text.strip():
         raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
     return text.strip()
-
-
-def _filters(pairs: list[str] | None) -> dict[str, str]:
-    filters = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise UsageError(f"not a filter: {pair!r}", "write `--filter KEY=VALUE`")
-        filters[key] = value
-    return filters
 
 
 def _range(

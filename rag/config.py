@@ -14,6 +14,7 @@ from typing import Any, Literal, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
+from ingest.loaders.options import DEFAULT_OPTIONS
 
 Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"]
 
@@ -65,24 +66,32 @@ class PromptSection:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingSection:
-    """The embedding model: the bundled one, or a sentence-transformers folder or hub name."""
+    """The embedding model: the bundled one, or a sentence-transformers folder or hub name.
+
+    `engine` computes the bundled one at ingest: auto, numpy, torch or openvino.
+    """
 
     model: str = DEFAULT_MODEL
+    engine: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
 class IngestSection:
-    """`jobs` worker processes read files. The limits are for one file: seconds, bytes of memory,
-    pages, characters of text, and bytes on disk.
+    """`jobs` worker processes read files. The rest is as in `LoadOptions`, of which every field is
+    a setting here.
     """
 
     jobs: int = 1
     chunk_tokens: int = 220
-    max_seconds: float = 60.0
-    max_memory: int = 1 << 30
-    max_pages: int = 5_000
-    max_text: int = 20_000_000
-    max_file: int = 200_000_000
+    max_seconds: float = DEFAULT_OPTIONS.max_seconds
+    max_memory: int = DEFAULT_OPTIONS.max_memory
+    max_pages: int = DEFAULT_OPTIONS.max_pages
+    max_text: int = DEFAULT_OPTIONS.max_text
+    max_file: int = DEFAULT_OPTIONS.max_file
+    max_unpacked: int = DEFAULT_OPTIONS.max_unpacked
+    max_members: int = DEFAULT_OPTIONS.max_members
+    ocr: bool = DEFAULT_OPTIONS.ocr
+    ocr_languages: str = DEFAULT_OPTIONS.ocr_languages
 
 
 @dataclass(frozen=True, slots=True)

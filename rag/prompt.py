@@ -142,7 +142,8 @@ def _block(passage: Passage, fence: str) -> str:
     page = f", page {chunk.page}" if chunk.page else ""
     head = " ".join(neutralise(f"{chunk.source}{page}: {path}").split())
     # The fence is random; should a text contain it all the same, it is broken up.
-    text = neutralise(chunk.text).replace(fence, f"{fence[:4]} {fence[4:]}")
+    above = f"{chunk.header}\n" if chunk.header else ""
+    text = neutralise(above + chunk.text).replace(fence, f"{fence[:4]} {fence[4:]}")
     return f"<passage-{fence}>\n{head.replace(fence, '')}\n{text}\n</passage-{fence}>"
 
 

@@ -9,7 +9,7 @@ from ingest.errors import RagError
 from ingest.rebuild import Rebuilt
 from ingest.records import SourceInfo, StoreStatus
 from ingest.sync import SyncReport
-from ingest.types import StoredDocument
+from ingest.types import StoredChunk, StoredDocument
 from rag.types import Answer, Citation, Passage, Sentence
 
 _UNPRINTABLE = re.compile(
@@ -52,7 +52,9 @@ def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
             "source": passage.chunk.source,
             "title": passage.chunk.title,
             "page": passage.chunk.page,
+            "page_label": passage.chunk.page_label or None,
             "section": passage.chunk.section,
+            "header": passage.chunk.header or None,
             "start": passage.chunk.start,
             "end": passage.chunk.end,
             "text": passage.chunk.text,
@@ -71,26 +73,32 @@ def report_json(report: SyncReport) -> dict[str, Any]:
         "updated": list(report.updated),
         "removed": list(report.removed),
         "unchanged": report.unchanged,
-        "skipped": [{"source": s.source, "reason": s.reason} for s in report.skipped],
-        "failed": [{"source": f.source, "error": f.error, "hint": f.hint} for f in report.failed],
+        "skipped": [
+            {"source": s.source, "reason": s.message, "hint": s.hint} for s in report.skipped
+        ],
+        "failed": [{"source": f.source, "error": f.message, "hint": f.hint} for f in report.failed],
         "chunks": report.chunks,
         "tokens": report.tokens,
+        "truncated": report.truncated,
         "seconds": round(report.seconds, 3),
     }
 
 
-def document_json(document: StoredDocument) -> dict[str, Any]:
+def document_json(stored: StoredDocument) -> dict[str, Any]:
     """The object that `rag show --json` prints."""
+    document = stored.document
     return {
         "source": document.source,
-        "title": document.title,
+        "title": document.shown_title,
         "media_type": document.media_type,
         "sha256": document.sha256,
         "pages": len(document.page_starts) or None,
+        "page_labels": list(document.page_labels) or None,
+        "metadata": dict(document.metadata),
         "text": document.text,
         "chunks": [
             {"start": c.start, "end": c.end, "page": c.page, "section": c.section}
-            for c in document.chunks
+            for c in stored.chunks
         ],
     }
 
@@ -167,11 +175,11 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda m: f"\\x{ord(m.group()):02x}", text)
 
 
-def place(source: str, section: str, page: int | None) -> str:
-    """Where a passage stands: source, section and page on one line."""
-    parts = [source, section] if section else [source]
+def place(at: Citation | StoredChunk) -> str:
+    """Where a passage or a quote stands: source, section and page on one line."""
+    parts = [at.source, at.section] if at.section else [at.source]
     where = " · ".join(" ".join(printable(part).split()) for part in parts)
-    return f"{where}, p. {page}" if page else where
+    return f"{where}, p. {printable(at.page_label or str(at.page))}" if at.page else where
 
 
 def sentence_text(sentence: Sentence) -> str:
@@ -184,9 +192,9 @@ def citations_text(citations: Iterable[Citation]) -> str:
     """The numbered sources below an answer, each with the words it rests on."""
     lines = []
     for citation in citations:
-        lines.append(
-            f"[{citation.number}] {place(citation.source, citation.section, citation.page)}"
-        )
+        lines.append(f"[{citation.number}] {place(citation)}")
+        if citation.header:
+            lines.append(f"    {_one_line(citation.header, _QUOTE_CHARACTERS)}")
         lines.append(f"    “{_one_line(citation.quote, _QUOTE_CHARACTERS)}”")
     return "\n".join(lines)
 
@@ -196,10 +204,7 @@ def passages_text(passages: Iterable[Passage]) -> str:
     lines = []
     for passage in passages:
         chunk = passage.chunk
-        lines.append(
-            f"{passage.number:>2}. {place(chunk.source, chunk.section, chunk.page)}"
-            f"  ({passage.score:.2f})"
-        )
+        lines.append(f"{passage.number:>2}. {place(chunk)}  ({passage.score:.2f})")
         lines.append(f"    {_one_line(chunk.text, _PASSAGE_CHARACTERS)}")
     return "\n".join(lines)
 
@@ -258,9 +263,12 @@ def report_text(report: SyncReport, *, verbose: bool = False) -> str:
     lines = [f"{verb}{', '.join(counts)}; {report.chunks} chunks in {report.seconds:.1f} s"]
     for failure in report.failed:
         hint = f" ({failure.hint})" if failure.hint else ""
-        lines.append(f"  failed: {printable(failure.source)}: {printable(failure.error)}{hint}")
+        lines.append(f"  failed: {printable(failure.source)}: {printable(failure.message)}{hint}")
     if verbose:
-        lines += [f"  skipped: {printable(s.source)}: {s.reason}" for s in report.skipped]
+        lines += [
+            f"  skipped: {printable(s.source)}: {printable(s.message)} ({s.hint})"
+            for s in report.skipped
+        ]
     return "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.embed import Embedder
+from ingest.filters import Filter
 from ingest.store import Store
 from ingest.types import Hit, StoredChunk
 from ingest.words import terms
@@ -54,10 +55,9 @@ def retrieve(
     store: Store,
     embedder: Embedder,
     settings: RetrievalSection,
-    filters: Mapping[str, str] | None = None,
+    filters: Sequence[Filter] = (),
 ) -> Retrieval:
     """The best `settings.k` passages for a question, best first; fewer where fewer match."""
-    filters = filters or {}
     query_terms = tuple(dict.fromkeys(terms(question)))
     query_vector = embedder.embed_query(question)
     limit = max(settings.candidates, settings.k)

@@ -29,13 +29,19 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """The exact words a sentence rests on: `quote` is `document.text[start:end]`."""
+    """The exact words a sentence rests on: `quote` is `document.text[start:end]`.
+
+    `page_label` is what is printed on the page where that is not its number, and `header` the
+    header of the table that a quoted row belongs to.
+    """
 
     number: int
     source: str
     title: str
     page: int | None
+    page_label: str | None
     section: str
+    header: str | None
     start: int
     end: int
     quote: str

@@ -18,7 +18,6 @@ from itertools import chain, combinations
 from typing import Protocol
 
 from ingest.sentences import sentence_spans
-from ingest.types import heading_path
 from ingest.words import terms
 from rag.numbers import is_date_word, missing_number
 from rag.types import Passage, Support
@@ -195,7 +194,7 @@ def prepared(text: str, heading: str = "") -> Evidence:
 def prepared_passage(passage: Passage) -> Evidence:
     """A passage cut into sentences and terms, its title and section as heading."""
     chunk = passage.chunk
-    return prepared(chunk.text, heading_path(chunk.title, chunk.section))
+    return prepared(chunk.text, chunk.context)
 
 
 def tightest_run(claim: Claim, evidence: Evidence, window: Window) -> tuple[int, int, float]:

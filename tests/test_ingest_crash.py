@@ -25,7 +25,7 @@ DOCUMENTS = 24
 CHILD = """
 import functools, os, signal, sys
 from pathlib import Path
-from eval.benchmarks.crash import HashEmbedder
+from eval.benchmarks.hashes import HashEmbedder
 from ingest import sync as module
 from ingest.store import Store
 
@@ -73,7 +73,8 @@ def contents(store: Path) -> dict[str, tuple[str, tuple[tuple[int, int], ...]]]:
     with Store.open(store) as opened:
         opened.check()
         documents = [opened.document(info.source) for info in opened.sources()]
-    return {d.source: (d.text, tuple((c.start, c.end) for c in d.chunks)) for d in documents}
+    spans = {d.document.source: tuple((c.start, c.end) for c in d.chunks) for d in documents}
+    return {d.document.source: (d.document.text, spans[d.document.source]) for d in documents}
 
 
 @pytest.fixture(scope="module")

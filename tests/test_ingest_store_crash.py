@@ -136,7 +136,7 @@ def versions(folder: Path) -> dict[str, int]:
         store.check()
         found = {}
         for info in store.sources():
-            text = store.document(info.source).text
+            text = store.document(info.source).document.text
             found[info.source] = {text_of(info.source, v): v for v in (1, 2)}[text]
             query = store.document(info.source).chunks[0].text
             key = vector_key("test-model", embedded_text(info.title, "", query))
@@ -229,7 +229,7 @@ def test_a_kill_at_any_moment(tmp_path: Path, task: str, seed: int) -> None:
         process.kill()
         process.wait()
     with Store.open(tmp_path) as store:
-        left = {store.document(info.source).text for info in store.sources()}
+        left = {store.document(info.source).document.text for info in store.sources()}
     sync(tmp_path, SECOND)
     sync(tmp_path, SECOND)
 

@@ -9,7 +9,6 @@ words unless --real is given: the store is what is tried here, and it does not l
 """
 
 import argparse
-import hashlib
 import json
 import random
 import shutil
@@ -22,38 +21,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ingest.config import DEFAULT_MODEL
+from eval.benchmarks.hashes import HashEmbedder
 from ingest.dense import index_count
 from ingest.embed import DefaultEmbedder, Embedder
 from ingest.store import Store
 from ingest.sync import SyncSettings, sync
 
-DIMENSION = 384
 _POLL_SECONDS = 0.0005
 _QUESTION = "How do I read the contents of a file?"
-
-
-class HashEmbedder:
-    """Unit vectors from word hashes: as large as real ones, and made in no time."""
-
-    name = DEFAULT_MODEL
-    dimension = DIMENSION
-
-    def embed_documents(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """One vector a text, shape (n, 384)."""
-        seeds = (int.from_bytes(hashlib.sha256(t.encode()).digest()[:8], "big") for t in texts)
-        rows = [np.random.default_rng(seed).standard_normal(DIMENSION) for seed in seeds]
-        matrix = np.array(rows, np.float32).reshape(-1, DIMENSION)
-        unit: NDArray[np.float32] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-        return unit
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The vector of one text, shape (384,)."""
-        vector: NDArray[np.float32] = self.embed_documents([text])[0]
-        return vector
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +188,7 @@ def _spans(store: Path) -> Spans:
     except Exception as error:  # noqa: BLE001  # a store killed at birth holds nothing yet
         print(f"    ({type(error).__name__}: {error})", file=sys.stderr)
         return {}
-    return {d.source: tuple((c.start, c.end) for c in d.chunks) for d in documents}
+    return {d.document.source: tuple((c.start, c.end) for c in d.chunks) for d in documents}
 
 
 if __name__ == "__main__":

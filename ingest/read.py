@@ -1,0 +1,52 @@
+"""The task of a worker process: one file to documents and chunks, part by part."""
+
+import hashlib
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ingest.chunk import chunk
+from ingest.config import IndexSettings
+from ingest.errors import LoadError
+from ingest.load import Reading, Unread, load, read_file
+from ingest.loaders.options import LoadOptions
+from ingest.types import Chunk, Document
+from ingest.wordpieces import WordPieces
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A document of a file whose bytes have this digest, with its chunks."""
+
+    sha256: str
+    document: Document
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def size(self) -> int:
+        """Characters that it holds in memory."""
+        return 2 * len(self.document.text)
+
+
+def read_and_chunk(
+    path: Path, source: str, skip: Set[str], index: IndexSettings, options: LoadOptions
+) -> Iterator[Reading | Unread | Loaded]:
+    """The documents of a file as they come, and what could not be read; nothing is raised."""
+    yield Reading(source)
+    try:
+        data = read_file(path, options.max_file)
+    except LoadError as error:
+        yield Unread(source, error)
+        return
+    sha256 = hashlib.sha256(data).hexdigest()
+    for part in load(data, source, options, skip):
+        if isinstance(part, Document):
+            yield Loaded(sha256, part, chunk(part, _word_pieces(), index))
+        else:
+            yield part
+
+
+@cache
+def _word_pieces() -> WordPieces:
+    return WordPieces()
