@@ -184,8 +184,11 @@ def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Stor
             c = _chunk(row, text)
             label = labels[c.page - 1] if labels and c.page else ""
             header = text[slice(*c.header)] if c.header else ""
-            place = (c.start, c.end, c.text, c.page, label, c.section, header)
-            found[chunk_id] = StoredChunk(chunk_id, source, title, *place, row[-1], row[-2])
+            place = (c.start, c.end, c.text, c.page, c.section)
+            family, vector_id = row[-2:]
+            found[chunk_id] = StoredChunk(
+                chunk_id, source, title, *place, vector_id, family, label, header
+            )
     return {chunk_id: found[chunk_id] for chunk_id in wanted if chunk_id in found}
 
 

@@ -123,6 +123,14 @@ def sync(
     return run.report(plan, begun)
 
 
+def roots(store: Path, paths: Sequence[Path]) -> list[Path]:
+    """What an ingest of `paths` looks at: these, or without any the store's remembered roots."""
+    if paths:
+        return [absolute(path) for path in paths]
+    with Store.open(store) as opened:
+        return [path for path in map(Path, opened.status().roots) if path.exists()]
+
+
 def remove(store: Path, sources: Sequence[str]) -> tuple[str, ...]:
     """Take documents out of the store by name; raises UsageError for an unknown one."""
     with Store.open(store) as opened:

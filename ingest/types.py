@@ -94,11 +94,11 @@ class StoredChunk:
     end: int
     text: str
     page: int | None
-    page_label: str
     section: str
-    header: str
     vector_id: int
-    family: int
+    family: int = 0
+    page_label: str = ""
+    header: str = ""
 
     @property
     def context(self) -> str:

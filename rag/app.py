@@ -16,6 +16,8 @@ from rag.config import OPENAI_URL, Settings
 from rag.retrieve import Retrieval, retrieve
 from rag.types import Answer, Event
 
+_OCR_SECONDS = 1800.0
+
 
 @dataclass(frozen=True, slots=True)
 class App:
@@ -75,9 +77,13 @@ def sync_settings(
 ) -> SyncSettings:
     """The part of the settings that an ingest needs."""
     names = (field.name for field in fields(LoadOptions))
+    options = LoadOptions(**{name: getattr(settings.ingest, name) for name in names})
+    if options.ocr and "ingest.max_seconds" not in settings.origins:
+        # Text recognition takes seconds a page: the usual limit is for files of text.
+        options = replace(options, max_seconds=_OCR_SECONDS)
     return SyncSettings(
         settings.index,
-        LoadOptions(**{name: getattr(settings.ingest, name) for name in names}),
+        options,
         settings.ingest.jobs,
         dry_run=dry_run,
         prune=prune,

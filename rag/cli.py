@@ -11,7 +11,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typer.exceptions import TyperException
 from ingest.errors import RagError, UsageError
 
 if TYPE_CHECKING:
-    from ingest.sync import Progress
+    from ingest.sync import Progress, SyncReport
     from rag.app import App
     from rag.config import Settings
     from rag.types import Answer, Event
@@ -101,6 +101,10 @@ def ingest(
         bool | None, typer.Option(help="Remove documents whose files are gone (default: yes).")
     ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes that read files.")] = None,
+    ocr: Annotated[
+        bool | None, typer.Option("--ocr", help="Read scanned pages and pictures (tesseract).")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and follow changes.")] = False,
     store: StoreOption = None,
     config: ConfigOption = None,
     verbose: VerboseOption = False,
@@ -111,21 +115,30 @@ def ingest(
 
     Without a PATH, everything ingested before is brought up to date.
     """
-    from ingest.sync import sync
+    from ingest.embed import open_embedder
+    from ingest.sync import roots, sync
     from rag.app import sync_settings
     from rag.config import find_store
     from rag.render import report_json, report_text
 
     output = Output(as_json, quiet)
-    settings = _settings({"store": store, "ingest.jobs": jobs}, config)
+    settings = _settings({"store": store, "ingest.jobs": jobs, "ingest.ocr": ocr}, config)
     folder = find_store(settings, create=bool(paths))
-    with _progress_bar(output) as on_progress:
-        report = sync(
-            folder, paths or [], sync_settings(settings, dry_run=dry_run, prune=prune), on_progress
-        )
-    for note in report.notes:
-        output.note(note)
-    output.result(report_json(report), report_text(report, verbose=verbose))
+    how = sync_settings(settings, dry_run=dry_run, prune=prune)
+    embedder = open_embedder(how.index.model, how.engine)
+
+    def run() -> "SyncReport":
+        with _progress_bar(output) as on_progress:
+            report = sync(folder, paths or [], how, on_progress, embedder)
+        for note in report.notes:
+            output.note(note)
+        output.result(report_json(report), report_text(report, verbose=verbose))
+        sys.stdout.flush()
+        return report
+
+    report = run()
+    if watch and not dry_run:
+        _follow(roots(folder, paths or []), run, output)
     if report.failed:
         raise typer.Exit(SOME_FILES_FAILED)
 
@@ -503,6 +516,18 @@ def _open_app(settings: "Settings", output: Output) -> Iterator["App"]:
         if opened.store.status().documents == 0:
             output.note("the store is empty: run `rag ingest PATH`")
         yield opened
+
+
+def _follow(roots: Sequence[Path], run: Callable[[], object], output: Output) -> None:
+    """Run again after each burst of changes, until an interrupt; a busy store is tried later."""
+    from ingest.watch import changes
+
+    output.note(f"watching {', '.join(map(str, roots))}; Ctrl-C ends it")
+    for _ in changes(roots):
+        try:
+            run()
+        except RagError as error:
+            _report(error)
 
 
 def _note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:

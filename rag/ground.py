@@ -147,14 +147,14 @@ class Grounder:
             source=chunk.source,
             title=chunk.title,
             page=chunk.page,
-            page_label=chunk.page_label or None,
             section=chunk.section,
-            header=chunk.header or None,
             start=start,
             end=end,
             quote=quote,
             sha256=text_sha256(quote),
             score=score,
+            page_label=chunk.page_label or None,
+            header=chunk.header or None,
         )
 
     def _finish(

@@ -261,6 +261,10 @@ def report_text(report: SyncReport, *, verbose: bool = False) -> str:
         counts.append(f"{len(report.failed)} failed")
     verb = "Would be: " if report.dry_run else ""
     lines = [f"{verb}{', '.join(counts)}; {report.chunks} chunks in {report.seconds:.1f} s"]
+    if report.dry_run or verbose:
+        lines += [f"  add: {printable(source)}" for source in report.added]
+        lines += [f"  update: {printable(source)}" for source in report.updated]
+        lines += [f"  remove: {printable(source)}" for source in report.removed]
     for failure in report.failed:
         hint = f" ({failure.hint})" if failure.hint else ""
         lines.append(f"  failed: {printable(failure.source)}: {printable(failure.message)}{hint}")

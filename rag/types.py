@@ -39,15 +39,15 @@ class Citation:
     source: str
     title: str
     page: int | None
-    page_label: str | None
     section: str
-    header: str | None
     start: int
     end: int
     quote: str
     sha256: str
     score: float
     repaired: bool = False
+    page_label: str | None = None
+    header: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ def test_no_store_is_said_once(rag: Rag, tmp_path: Path) -> None:
 def test_cited_places_are_read_from_the_store(library: Rag) -> None:
     """What an answer claims about a place is not trusted: words and heading are the store's."""
     with Store.open(library.folder / ".rag") as store:
-        document = store.document("handbook/leave.md")
+        document = store.document("handbook/leave.md").document
         start = document.text.index("Parents receive")
         end = start + len("Parents receive 16 weeks")
         claim = Citation(

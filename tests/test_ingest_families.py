@@ -128,8 +128,6 @@ def test_a_thousand_copies_cost_no_more_than_one(tmp_path: Path) -> None:
 
 
 WORDS = st.lists(st.sampled_from("abcdefg"), max_size=40)
-    st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta"]), max_size=40
-)
 
 
 @given(one=WORDS, other=WORDS)

@@ -54,9 +54,9 @@ def make_file(name: str, version: int, count: int = 5) -> FileCommit:
     for ordinal, part in enumerate(parts):
         chunks.append(Chunk(ordinal, start, start + len(part), part, None, ""))
         start += len(part) + 1
-    keys = tuple(vector_key("test-model", embedded_text(name, "", part)) for part in parts)
     digest = hashlib.sha256(text.encode()).hexdigest()
     document = Document(name, name, "text/plain", text, ())
+    keys = tuple(vector_key("test-model", embedded_text(document, c)) for c in chunks)
     record = FileRecord(f"/root/{name}", "/root", len(text), version, digest, "text-1")
     return FileCommit(record, (DocumentCommit(document, tuple(chunks), keys),))
 
@@ -136,12 +136,12 @@ def versions(folder: Path) -> dict[str, int]:
         store.check()
         found = {}
         for info in store.sources():
-            text = store.document(info.source).document.text
+            stored = store.document(info.source)
+            text, first = stored.document.text, stored.chunks[0]
             found[info.source] = {text_of(info.source, v): v for v in (1, 2)}[text]
-            query = store.document(info.source).chunks[0].text
-            key = vector_key("test-model", embedded_text(info.title, "", query))
+            key = vector_key("test-model", embedded_text(stored.document, first))
             (hit,) = store.dense(unit(key), 1)
-            assert query == store.chunks([hit.chunk_id])[hit.chunk_id].text
+            assert first.text == store.chunks([hit.chunk_id])[hit.chunk_id].text
         return found
 
 

@@ -65,7 +65,7 @@ def test_a_true_sentence_is_cited_in_code(resources: Resources) -> None:
 
     assert (answer.status, answer.answerer, answer.grounding) == ("answered", "chat", 1.0)
     (citation,) = answer.citations
-    text = resources.store.document(citation.source).text
+    text = resources.store.document(citation.source).document.text
     assert text[citation.start : citation.end] == citation.quote
     assert "28 days" in citation.quote
     assert answer.answer == GOOD.replace(".", " [1].")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from command import DOCUMENTS, Rag, clean_environment, write_documents
 
 PASSAGE_KEYS = {
     "number", "source", "title", "page", "section", "start", "end", "text", "score",
-    "dense_rank", "lexical_rank",
+    "dense_rank", "lexical_rank", "page_label", "header",
 }  # fmt: skip
 ANSWER_KEYS = {
     "question", "answer", "status", "answerer", "model", "sentences", "citations", "passages",
@@ -267,14 +268,58 @@ def test_a_store_of_another_format_is_refused(rag: Rag) -> None:
         assert (result.code, "format 99" in result.err) == (3, True)
 
 
-def test_other_chunk_settings_are_refused(rag: Rag) -> None:
-    """Chunks of two sizes are never mixed in one store."""
-    write_documents(rag.folder / "docs", {"a.md": "# A\n\nAlpha is the first letter.\n"})
-    rag("ingest", "docs")
+def test_other_chunk_settings_bring_the_store_over(rag: Rag) -> None:
+    """Chunks of two sizes are never mixed in one store; what is done is said."""
+    sentences = " ".join(f"Sentence {n} says that item {n} is blue." for n in range(40))
+    write_documents(rag.folder / "docs", {"a.md": f"# A\n\n{sentences}\n"})
+    before = rag("ingest", "docs", "--json").json
 
     result = rag("ingest", "docs", environment={"RAG_INGEST_CHUNK_TOKENS": "100"})
+    after = rag("status", "--json").json
 
-    assert (result.code, "chunk_tokens" in result.err) == (3, True)
+    assert (result.code, "chunk_tokens 100 (was 220)" in result.err) == (0, True)
+    assert after["chunks"] > before["chunks"]
+
+
+def test_a_dry_run_lists_what_it_would_do(rag: Rag) -> None:
+    """Each document on its line; nothing is written, not even a store."""
+    write_documents(rag.folder / "docs", {"a.md": "Words.", "b.bin": "no loader"})
+
+    result = rag("ingest", "docs", "--dry-run", "-v")
+
+    assert result.out.splitlines()[1:] == [
+        "  add: a.md",
+        "  skipped: b.bin: unsupported type (save it in a format of the README's table, as PDF or "
+        "text)",
+    ]
+    assert rag("status").code == 3
+
+
+def test_watching_follows_changes_until_an_interrupt(rag: Rag) -> None:
+    """Each burst of changes is a run of its own with a report of its own."""
+    docs = write_documents(rag.folder / "docs", {"a.md": "First words."})
+    with subprocess.Popen(
+        [*rag.command, "ingest", "docs", "--watch", "--json"],
+        cwd=rag.folder,
+        env=clean_environment(rag.home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout
+        assert child.stderr
+        first = json.loads(child.stdout.readline())
+        assert "watching" in child.stderr.readline()
+        time.sleep(1)  # until the watch is set up there is nothing that tells of it
+        write_documents(docs, {"sub/b.md": "Second words."})
+        second = json.loads(child.stdout.readline())
+        (docs / "a.md").unlink()
+        third = json.loads(child.stdout.readline())
+        child.send_signal(signal.SIGINT)
+        code = child.wait(timeout=10)
+
+    assert (first["added"], second["added"]) == (["a.md"], ["sub/b.md"])
+    assert (third["removed"], code) == (["a.md"], 130)
 
 
 def test_head_closes_quietly(library: Rag) -> None:
