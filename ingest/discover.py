@@ -18,7 +18,7 @@ from pathspec import GitIgnoreSpec
 from ingest.errors import UsageError
 
 IGNORE_FILES = (".gitignore", ".ragignore")
-TOOL_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
+TOOL_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "__MACOSX"})
 SECRET_NAMES = (
     ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx",
     "*.ppk", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".npmrc", ".pypirc",
@@ -116,6 +116,17 @@ def discover(root: Path, supported: Callable[[str], bool]) -> Iterator[FoundFile
     return iter([_named(root, real_root, supported)])
 
 
+def reason_to_skip(relative: str) -> SkipReason | None:
+    """Why the names in a path rule it out, if they do; a folder's path ends with `/`."""
+    *folders, name = relative.split("/")
+    for part in (*folders, name):
+        if reason := _reason_of_name(part):
+            return reason
+        if part.startswith("."):
+            return SkipReason.HIDDEN
+    return None if TOOL_FOLDERS.isdisjoint(folders) else SkipReason.TOOL_FOLDER
+
+
 def printable(name: str) -> str:
     """A file name with the bytes that are not UTF-8 written as `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
@@ -189,12 +200,8 @@ def _verdict(
     """What to do with one name: read it, skip it, or (a string) descend into that folder."""
     is_folder = entry.is_dir(follow_symlinks=False)
     relative = folder + entry.name + ("/" if is_folder else "")
-    if reason := _reason_of_name(entry.name):
+    if reason := reason_to_skip(relative.removeprefix(folder)):
         return SkippedFile(printable(relative), reason)
-    if entry.name.startswith("."):
-        return SkippedFile(relative, SkipReason.HIDDEN)
-    if is_folder and entry.name in TOOL_FOLDERS:
-        return SkippedFile(relative, SkipReason.TOOL_FOLDER)
     if _is_ignored(relative, ignores):
         return SkippedFile(relative, SkipReason.IGNORED)
     if is_folder:

@@ -28,10 +28,10 @@ def language_of(document: Document) -> str:
 
 
 def _prose(document: Document) -> Iterator[str]:
-    """The text outside code, from the start on."""
+    """The text outside code and headings, from the start on: the headings of code are code too."""
     length = 0
     for block in document.blocks:
-        if block.kind != "code" and length < _SAMPLE:
+        if block.kind not in ("code", "heading") and length < _SAMPLE:
             length += min(block.end - block.start, _SAMPLE)
             yield document.text[block.start : min(block.end, block.start + _SAMPLE)]
 

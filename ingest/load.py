@@ -5,16 +5,37 @@ FORMATS. What an archive or a mail holds is read as if it were a file of its own
 """
 
 import os
+import re
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from ingest.discover import reason_to_skip
 from ingest.errors import LoadError, UnsupportedFile
 from ingest.language import language_of
-from ingest.loaders import corpus, html, markdown, pdf, text
+from ingest.loaders import (
+    archive,
+    code,
+    html,
+    json,
+    mail,
+    markdown,
+    notebook,
+    pdf,
+    rst,
+    table,
+    text,
+)
 from ingest.loaders.decode import one_line
-from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, Member, check_text_length
+from ingest.loaders.options import (
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    Member,
+    check_file_size,
+    check_text_length,
+)
 from ingest.types import Document
 
 __all__ = ["DEFAULT_OPTIONS", "FORMATS", "LoadOptions", "format_of", "load", "loader_version"]
@@ -35,17 +56,28 @@ class Format:
     names: tuple[str, ...]
 
 
+_TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 FORMATS: Mapping[str, Format] = {
     "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
     "application/pdf": Format(pdf.load_pdf, 2, (".pdf",)),
-    "application/jsonl": Format(corpus.load_corpus, 2, (".jsonl",)),
+    "text/x-source": Format(code.load_code, 1, code.NAMES),
+    "text/x-rst": Format(rst.load_rst, 1, (".rst", ".rest")),
+    "text/csv": Format(table.load_table, 1, (".csv", ".tsv", ".tab")),
+    "application/x-ipynb+json": Format(notebook.load_notebook, 1, (".ipynb",)),
+    "message/rfc822": Format(mail.load_mail, 1, (".eml",)),
+    "application/mbox": Format(mail.load_mailbox, 1, (".mbox",)),
+    "application/zip": Format(archive.load_zip, 1, (".zip",)),
+    "application/x-tar": Format(archive.load_tar, 1, _TAR_NAMES),
+    "application/gzip": Format(archive.load_compressed, 1, (".gz", ".bz2", ".xz")),
+    "application/json": Format(json.load_json, 1, (".json",)),
+    "application/jsonl": Format(json.load_json_lines, 3, (".jsonl", ".ndjson")),
 }
 _MEDIA_TYPES = {name: media_type for media_type, f in FORMATS.items() for name in f.names}
 # A BEIR folder's queries have the form of its corpus; read as documents, they would answer
-# themselves.
-_NOT_DOCUMENTS = frozenset({"queries.jsonl"})
+# themselves. Lock files are long lists that no person reads.
+_NOT_DOCUMENTS = frozenset({"queries.jsonl", "qrels.tsv", "package-lock.json", "pnpm-lock.yaml"})
 _DEEPEST = 3  # archives in archives: a bomb may nest without end
 
 
@@ -97,8 +129,7 @@ def read_file(path: Path, max_file: int) -> bytes:
             data = file.read(max_file + 1)
     except OSError as error:
         raise LoadError(f"cannot be read: {error.strerror}", "check its permissions") from None
-    if len(data) > max_file:
-        raise LoadError(f"larger than {max_file / 1e6:g} MB", "raise `ingest.max_file` (bytes)")
+    check_file_size(len(data), max_file)
     return data
 
 
@@ -111,49 +142,67 @@ def load(
     `skip` are passed over. Nothing is raised for what a file does wrong. Time and memory are not
     limited here: for that, see `ingest.worker.Worker`.
     """
-    return _load(data, source, options, skip, depth=0)
+    return _load(Member(source, lambda: data), options, skip, depth=0)
 
 
 def _load(
-    data: bytes, source: str, options: LoadOptions, skip: Set[str], depth: int
+    file: Member, options: LoadOptions, skip: Set[str], depth: int
 ) -> Iterator[Reading | Document | Unread]:
-    if source in skip:
+    if file.name in skip:
         return
-    yield Reading(source)
+    yield Reading(file.name)
+    names = Counter[str]()
     empty = True
     try:
-        for part in _parts(data, source, options):
+        for part in _parts(file, options):
             empty = False
             if isinstance(part, Member):
-                yield from _load_member(part, source, options, skip, depth + 1)
+                name = _distinct(_safe(part.name), names)
+                member = replace(part, name=f"{file.name}/{name}")
+                yield from _load_member(member, name, options, skip, depth + 1)
             else:
                 yield _with_language(part)
         if empty:
             raise LoadError("no text", "the file is empty or holds nothing but markup")
     except LoadError as error:
-        yield Unread(source, error)
+        yield Unread(file.name, error)
     except Exception as error:  # noqa: BLE001 - the border to whatever a file makes go wrong
-        yield Unread(source, failure(error, options))
+        yield Unread(file.name, failure(error, options))
 
 
 def _load_member(
-    member: Member, source: str, options: LoadOptions, skip: Set[str], depth: int
+    file: Member, inside: str, options: LoadOptions, skip: Set[str], depth: int
 ) -> Iterator[Reading | Document | Unread]:
-    name = f"{source}/{member.name}"
-    if member.error:
-        yield Unread(name, member.error)
+    """Load a member by the rules for files on disk; `inside` is its path below its archive."""
+    if reason := reason_to_skip(inside):
+        yield Unread(file.name, UnsupportedFile(reason, "unpack it and give it another name"))
     elif depth > _DEEPEST:
-        yield Unread(name, LoadError("too deep: an archive in an archive", "unpack it first"))
+        yield Unread(file.name, LoadError("too deep: an archive in an archive", "unpack it first"))
     else:
-        yield from _load(member.data, name, options, skip, depth)
+        yield from _load(file, options, skip, depth)
 
 
-def _parts(data: bytes, source: str, options: LoadOptions) -> Iterator[Document | Member]:
+def _safe(name: str) -> str:
+    """A member's name as a path below its file, whatever it says of roots, drives and parents."""
+    parts = map(one_line, re.sub(r"^[A-Za-z]:", "", name.replace("\\", "/")).split("/"))
+    return "/".join(part for part in parts if part not in ("", ".", "..")) or "unnamed"
+
+
+def _distinct(name: str, taken: Counter[str]) -> str:
+    """The name, with a number behind its stem if another member has it."""
+    taken[name] += 1
+    if taken[name] == 1:
+        return name
+    path = PurePosixPath(name)
+    return _distinct(str(path.with_stem(f"{path.stem} ({taken[name]})")), taken)
+
+
+def _parts(file: Member, options: LoadOptions) -> Iterator[Document | Member]:
     """What the loader gives, less the documents without text."""
-    media_type = format_of(PurePosixPath(source).name)
+    media_type = format_of(PurePosixPath(file.name).name)
     if not media_type:
         raise UnsupportedFile("unsupported type", f"supported: {' '.join(sorted(_MEDIA_TYPES))}")
-    for part in FORMATS[media_type].load(data, source, options):
+    for part in FORMATS[media_type].load(file.read(), file.name, options):
         if isinstance(part, Document):
             check_text_length(len(part.text), options)
         if isinstance(part, Member) or part.blocks:

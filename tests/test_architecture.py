@@ -16,6 +16,7 @@ ALLOWED = {"ingest": {"ingest"}, "rag": {"ingest", "rag"}, "eval": {"ingest", "r
 # The one place where all meet; nobody imports it.
 COMPOSITION_ROOT = "rag.cli"
 HEAVY = ("torch", "sentence_transformers", "transformers", "chromadb", "tiktoken", "pypdf", "httpx")
+HEAVY += ("docutils",)
 # numpy is the currency of vectors; it may be spoken everywhere below the command line.
 SHARED_LIBRARIES = {"numpy"}
 FORBIDDEN = (

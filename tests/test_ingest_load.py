@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,36 @@ def test_one_bad_byte_does_not_make_utf8_another_encoding():
 def test_a_declared_encoding_is_believed_before_a_guess():
     """Two words are too few to guess from."""
     assert decode("Größe ändern".encode("cp1252"), "iso-8859-1") == "Größe ändern"
+
+
+TYPOGRAPHY = "Ein „Café“ für 5 € – naïve Œuvre…\n"
+
+
+@pytest.mark.parametrize("text", [FRENCH, TYPOGRAPHY, JAPANESE, RUSSIAN])
+def test_text_that_was_encoded_twice_is_repaired(text):
+    """As by a program that took UTF-8 for Latin-1, or for the code page of Windows."""
+    once = text.encode()
+    windows = "".join(bytes([b]).decode("cp1252", "ignore") or chr(b) for b in once)
+
+    assert text == decode(once.decode("latin-1").encode())
+    assert text == decode(windows.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [FRENCH, TYPOGRAPHY, JAPANESE, CHINESE, RUSSIAN, "Ã© is é read wrongly", "PÂ£ ß"],
+)
+def test_text_that_was_encoded_once_stays(text):
+    """Also that which shows what comes of encoding twice."""
+    assert text == decode(text.encode())
+
+
+@given(words=st.text(st.sampled_from("aeiou äöüßéèçñÆØ„“–€…"), max_size=30))
+def test_accents_between_letters_are_never_taken_for_a_repair(words):
+    """An accented letter before a plain one is no UTF-8."""
+    text = re.sub(r"([^\x00-\x7f])(?=[^\x00-\x7f])", r"\1a", words + "a")
+
+    assert text == decode(text.encode())
 
 
 @pytest.mark.parametrize("declared", ["unicode_escape", "punycode", "utf-7", "no-such", "idna"])
@@ -170,16 +201,16 @@ def test_a_corpus_gives_one_document_a_line():
 @pytest.mark.parametrize(
     ("lines", "error", "message"),
     [
-        (['{"question": "x"}'], UnsupportedFile, "unsupported type"),
+        (['{"question": "x", "answers": ["y"]}'], UnsupportedFile, "unsupported type"),
         (['{"_id": "a", "text": "t"}', '{"_id": "b"}'], LoadError, "line 2 lacks"),
         (['{"_id": "a", "text": "t"}', '{"_id": "a", "text": "u"}'], LoadError, "line 2 repeats"),
         (['{"_id": "a", "text": "t"}', "{"], LoadError, "line 2 is not JSON"),
-        (["[1]"], LoadError, "line 1 is not a JSON object"),
+        (["{}", "{"], LoadError, "line 2 is not JSON"),
         (["[" * 100_000], LoadError, "line 1 is not JSON"),
     ],
 )
 def test_json_lines_of_another_form_are_refused(lines, error, message):
-    """Other JSON is skipped; a corpus with a bad line is not read by halves."""
+    """A question set is skipped; the place of a bad line is told."""
     with pytest.raises(LoadError, match=message) as raised:
         read("corpus.jsonl", "\n".join(lines).encode())
     assert error is type(raised.value)
@@ -190,6 +221,9 @@ def test_the_name_tells_the_format():
     assert format_of("REPORT.PDF") == "application/pdf"
     assert format_of("README") == "text/plain"
     assert format_of("queries.jsonl") == ""
+    assert format_of("docs-1.2.tar.GZ") == "application/x-tar"
+    assert format_of("notes.txt.gz") == "application/gzip"
+    assert format_of("Makefile") == "text/x-source"
     assert loader_version("a.MD") == f"text/markdown;version={FORMATS['text/markdown'].version}"
     assert loader_version("a.xyz") == ""
 

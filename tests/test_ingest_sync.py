@@ -201,18 +201,17 @@ def test_a_large_file_is_committed_in_parts(
     assert contents(store) == {str(n): f"Other text {n}." for n in range(10, 20)}
 
 
-def test_two_members_of_one_name_are_told_apart(tmp_path: Path, store: Path) -> None:
+def test_two_parts_of_one_name_are_told_apart(tmp_path: Path, store: Path) -> None:
     """The second is left out, and said."""
     root = tmp_path / "root"
     root.mkdir()
     with zipfile.ZipFile(root / "a.zip", "w") as archive:
-        archive.writestr("x.txt", "First.")
-        with pytest.warns(UserWarning, match="Duplicate name"):
-            archive.writestr("x.txt", "Second.")
+        archive.writestr("one/corpus.jsonl", '{"_id": "d", "text": "First."}')
+        archive.writestr("two/corpus.jsonl", '{"_id": "d", "text": "Second."}')
     report = run(store, root)
 
-    assert contents(store) == {"a.zip/x.txt": "First."}
-    assert [p.source for p in report.skipped] == ["a.zip/x.txt"]
+    assert contents(store) == {"d": "First."}
+    assert [p.source for p in report.skipped] == ["d"]
 
 
 def test_a_dry_run_says_what_a_run_does(docs: Path, store: Path) -> None:

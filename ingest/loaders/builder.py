@@ -13,15 +13,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ingest.loaders.decode import clean, one_line
+from ingest.loaders.options import LoadOptions, check_text_length
+from ingest.loaders.text import paragraphs
 from ingest.types import Block, BlockKind, Document
 
 _JOINED: tuple[BlockKind, ...] = ("list", "table")
 
 
 class Builder:
-    """A document's text so far; every method adds to its end, and adds nothing for blank text."""
+    """A document's text so far; every method adds to its end, and adds nothing for blank text.
 
-    def __init__(self) -> None:
+    With `options` given, each raises LoadError as soon as there is more text than is allowed.
+    """
+
+    def __init__(self, options: LoadOptions | None = None) -> None:
+        self._options = options
         self._pieces: list[str] = []
         self._length = 0
         self._joins = False
@@ -41,6 +47,14 @@ class Builder:
     def prose(self, text: str) -> None:
         """A paragraph; its line breaks stay."""
         self._add("prose", clean(text).strip())
+
+    def text(self, text: str) -> None:
+        """Plain text: each of its paragraphs a block of the kind that its shape suggests."""
+        text = clean(text)
+        for block in paragraphs(text):
+            self.end()
+            self._add(block.kind, text[block.start : block.end])
+        self.end()
 
     def code(self, text: str) -> None:
         """Preformatted text, its indentation kept."""
@@ -114,6 +128,8 @@ class Builder:
         start = self._length + len(separator)
         self._pieces += (separator, text)
         self._length = start + len(text)
+        if self._options:
+            check_text_length(self._length, self._options)
         if joins:
             self.blocks[-1] = replace(self.blocks[-1], end=self._length)
         else:

@@ -4,57 +4,70 @@ Form: https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ingest.errors import LoadError, UnsupportedFile
-from ingest.loaders.decode import clean, decode, one_line
+from ingest.loaders.decode import clean, decoded_lines, one_line
 from ingest.loaders.options import LoadOptions
 from ingest.loaders.text import paragraphs
 from ingest.types import Document
 
-_HINT = "a .jsonl file is read if every line is an object with `_id` and `text`"
+_HINT = "every line has to be JSON; in a corpus, an object with `_id` and `text`"
+_EVALUATION = frozenset({"answers", "answerable", "evidence"})
+_JUDGEMENTS = frozenset({"query-id", "corpus-id"})
 
 
-def load_corpus(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
+def load_corpus(data: bytes, source: str, options: LoadOptions) -> Iterator[Document]:
     """One document a line, whose source is its `_id`; `source`, the file's, is not used.
 
     A line without text is represented by its title; one without either is left out. Raises
-    UnsupportedFile if the first line has another form, LoadError if a later one has.
+    LoadError, once it is reached, for a line of another form.
     """
     del source, options
-    documents: dict[str, Document] = {}
-    for number, row in _rows(decode(data)):
-        document = _document(row)
-        if document is None and not documents:
-            raise UnsupportedFile("unsupported type: JSON lines of another kind", _HINT)
+    names: set[str] = set()
+    for number, row in json_rows(data):
+        document = document_of(row)
         if document is None:
             raise LoadError(f"line {number} lacks a proper `_id`, `text` or `title`", _HINT)
-        if document.source in documents:
+        if document.source in names:
             raise LoadError(f"line {number} repeats the _id {document.source!r}", _HINT)
-        documents[document.source] = document
-    return tuple(document for document in documents.values() if document.blocks)
+        names.add(document.source)
+        yield document
 
 
-def _rows(text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """The numbered objects of JSON lines; blank lines are passed over."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+def json_rows(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The numbered values of JSON lines, one at a time; blank lines are passed over."""
+    for number, line in enumerate(decoded_lines(data), start=1):
         try:
-            row = json.loads(line)
+            row = parse_json(line) if line.strip() else None
         except (ValueError, RecursionError):
             raise LoadError(f"line {number} is not JSON", _HINT) from None
-        if not isinstance(row, dict):
-            raise LoadError(f"line {number} is not a JSON object", _HINT)
-        yield number, row
+        if row is not None:
+            yield number, row
 
 
-def _document(row: dict[str, object]) -> Document | None:
+def parse_json(text: str) -> Any:
+    """The value of a JSON text; numbers stay as they are written, as strings."""
+    return json.loads(text, strict=False, parse_int=str, parse_float=str, parse_constant=str)
+
+
+def check_no_questions(names: Iterable[str]) -> None:
+    """Raise UnsupportedFile for the fields of a question set: its questions would be found as
+    the answers to themselves."""
+    found = frozenset(map(str.lower, names))
+    if ("question" in found and found & _EVALUATION) or found >= _JUDGEMENTS:
+        raise UnsupportedFile("unsupported type: a question set", "use it with `rag eval`")
+
+
+def document_of(row: object) -> Document | None:
     """The document of one line; None if it does not have the form."""
-    name, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
-    if not isinstance(name, str | int) or not isinstance(text, str) or not isinstance(title, str):
+    if not isinstance(row, dict):
         return None
-    source, title, text = one_line(str(name)), one_line(title), clean(text)
+    name, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
+    if not isinstance(name, str) or not isinstance(text, str) or not isinstance(title, str):
+        return None
+    source, title, text = one_line(name), one_line(title), clean(text)
     if not source:
         return None
     if not text.strip():

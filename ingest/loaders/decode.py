@@ -5,7 +5,9 @@ only then a guess by charset-normalizer, whose guesses on short texts are often 
 """
 
 import codecs
+import io
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from ingest.errors import LoadError
@@ -33,6 +35,12 @@ _BINARY_SHARE = 0.02  # of control bytes, in bytes that are not UTF-8: random by
 _BINARY_SHARE_UTF8 = 0.3  # NULs as padding do occur in text; a file of little else is data
 _BAD_SHARE = 0.05  # of the characters beyond ASCII: a UTF-8 file with damaged spots
 
+# The characters that cp1252 has for the bytes 0x80 to 0x9f; for five it has none, and they stay.
+_CP1252_BYTES = {
+    ord(bytes([byte]).decode("cp1252", "ignore") or chr(byte)): byte for byte in range(128, 160)
+}
+_TWICE_ENCODED = re.compile(f"[\xc2-\xf4][\x80-\xbf{''.join(map(chr, _CP1252_BYTES))}]")
+
 _NEWLINE = re.compile("\r\n?|[\f\v\x85\u2028\u2029]")
 _DROPPED = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # C0, DEL and C1
@@ -46,12 +54,27 @@ def decode(data: bytes, declared: str = "") -> str:
 
     Raises LoadError for bytes that are no text or in no encoding that can be told.
     """
+    return clean(decode_raw(data, declared))
+
+
+def decode_raw(data: bytes, declared: str = "") -> str:
+    """As `decode`, but not cleaned: for formats in which some control characters have a meaning."""
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):
-            return clean(data[len(mark) :].decode(encoding, "replace"))
+            return data[len(mark) :].decode(encoding, "replace")
     if encoding := _wide_encoding(data[:_SAMPLE]):
-        return clean(data.decode(encoding, "replace"))
-    return clean(_decode_bytes(data, declared))
+        return data.decode(encoding, "replace")
+    return _decode_bytes(data, declared)
+
+
+def decoded_lines(data: bytes) -> Iterable[str]:
+    """The lines of a file, not cleaned; of UTF-8 one at a time, since the whole may not fit."""
+    try:
+        for line in io.BytesIO(data):
+            line.decode()
+    except UnicodeDecodeError:
+        return decode_raw(data).split("\n")
+    return map(bytes.decode, io.BytesIO(data.removeprefix(codecs.BOM_UTF8)))
 
 
 def clean(text: str) -> str:
@@ -85,7 +108,20 @@ def _decode_bytes(data: bytes, declared: str) -> str:
         raise _binary()
     if "\x1b$" in text:  # ISO-2022-JP is 7-bit, so it passes as ASCII
         return data.decode("iso2022_jp_2", "replace")
-    return text
+    return _repaired(text)
+
+
+def _repaired(text: str) -> str:
+    """Text that was taken for cp1252 and encoded once more ("cafÃ©"), as it was before that.
+
+    Other text never comes out as valid UTF-8: between its accented letters stand plain ones.
+    """
+    if not _TWICE_ENCODED.search(text):
+        return text
+    try:
+        return text.translate(_CP1252_BYTES).encode("latin-1").decode()
+    except UnicodeError:
+        return text
 
 
 def _decode_legacy(data: bytes, declared: str) -> str:

@@ -64,9 +64,9 @@ _METADATA = {
 }
 
 
-def load_html(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
+def load_html(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by `<title>` without the site's name, else its first h1."""
-    builder = Builder()
+    builder = Builder(options)
     declared = _CHARSET.search(data[:4096])
     tree = write_html(decode(data, declared[1].decode() if declared else ""), builder)
     title = _title(tree, builder.first_heading)

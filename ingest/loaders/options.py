@@ -1,5 +1,6 @@
 """What a loader is told and how much one file may cost; what it gives besides documents."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ingest.errors import LoadError
@@ -34,12 +35,26 @@ DEFAULT_OPTIONS = LoadOptions()
 class Member:
     """A file inside a file (an archive, a mail), to be read by its own loader.
 
-    `name` is its path inside, with `/`; `error` says why it was not even unpacked.
+    `name` is its path inside as the file gives it. `read` unpacks it, or raises LoadError; it is
+    called before the next member is asked for, and only if there is a loader for the name.
     """
 
     name: str
-    data: bytes = b""
-    error: LoadError | None = None
+    read: Callable[[], bytes]
+
+
+def check_file_size(size: int, max_file: int) -> None:
+    """Raise LoadError if a file has more bytes than allowed."""
+    if size > max_file:
+        raise LoadError(f"larger than {max_file / 1e6:g} MB", "raise `ingest.max_file` (bytes)")
+
+
+def check_members(count: int, options: LoadOptions) -> None:
+    """Raise LoadError if a file holds more files than allowed."""
+    if count > options.max_members:
+        raise LoadError(
+            f"holds more than {options.max_members:,} files", "raise `ingest.max_members`"
+        )
 
 
 def check_text_length(length: int, options: LoadOptions) -> None:

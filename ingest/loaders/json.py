@@ -1,0 +1,143 @@
+"""JSON and JSON lines as something to read: objects become sections, lists of alike ones tables.
+
+A key is a heading where its value holds more than a line, else it stands before its value.
+"""
+
+import json
+from collections.abc import Iterable
+from itertools import chain
+from typing import Any
+
+from ingest.errors import LoadError
+from ingest.loaders.builder import Builder
+from ingest.loaders.corpus import (
+    check_no_questions,
+    document_of,
+    json_rows,
+    load_corpus,
+    parse_json,
+)
+from ingest.loaders.decode import decode_raw, one_line
+from ingest.loaders.options import LoadOptions
+from ingest.types import Document
+
+_LONGEST_LINE = 200  # a longer value is a paragraph
+_LONGEST_NAME = 100
+_DEEPEST = 6  # level of headings
+_CONSTANTS = {True: "true", False: "false", None: ""}
+_NAMES = ("title", "name", "label", "id", "_id")  # what an object may call itself
+
+
+def load_json(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
+    """One document, titled by its `title`."""
+    return (_document(read_json(data), source, "application/json", options),)
+
+
+def load_json_lines(data: bytes, source: str, options: LoadOptions) -> Iterable[Document]:
+    """A document a line for a corpus in BEIR's form, else one with a row or section a line.
+
+    Raises UnsupportedFile for a question set.
+    """
+    rows = (row for _, row in json_rows(data))
+    first = next(rows, None)
+    if document_of(first):
+        return load_corpus(data, source, options)
+    if isinstance(first, dict):
+        check_no_questions(first)
+    return (_document([first, *rows], source, "application/jsonl", options),)
+
+
+def read_json(data: bytes) -> Any:
+    """The value in a JSON file; raises LoadError that names the line and column of a mistake."""
+    text = decode_raw(data)
+    try:
+        return parse_json(text) if text.strip() else None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise LoadError(f"not JSON: {error.msg} ({place})", "mend the file there") from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _document(value: Any, source: str, media_type: str, options: LoadOptions) -> Document:
+    builder = Builder(options)
+    try:
+        _write(builder, value, ())
+    except RecursionError:
+        raise _too_deep() from None
+    title = value.get("title") if isinstance(value, dict) else None
+    return builder.document(source, media_type, title if isinstance(title, str) else "")
+
+
+def _write(builder: Builder, value: Any, path: tuple[str, ...]) -> None:
+    """Add what a value holds; `path` are the keys and names that lead to it."""
+    if isinstance(value, dict):
+        _write_entries(builder, value.items(), path)
+    elif rows := _table(value):
+        builder.table(rows, header_rows=isinstance(value[0], dict))
+    elif isinstance(value, list):
+        named = ((_name(item) or str(number), item) for number, item in enumerate(value, 1))
+        _write_entries(builder, named, path, marker="- ")
+    else:
+        builder.text(_shown(value) or "")
+
+
+def _write_entries(
+    builder: Builder, entries: Iterable[tuple[str, Any]], path: tuple[str, ...], marker: str = ""
+) -> None:
+    """Add what is named: what fits on a line first, because headings go on until the next one."""
+    below = []
+    for name, value in entries:
+        label = marker or f"{one_line(name)}: "
+        line = _shown(value)
+        if line is None:
+            below.append((name, value))
+        elif len(line) > _LONGEST_LINE or "\n" in line:
+            builder.text(label + line)
+        elif line:
+            builder.line(label + line)
+    builder.end()
+    for name, value in below:
+        inner = (*path, one_line(name))
+        builder.heading(len(inner), ".".join(inner[_DEEPEST - 1 :]) or inner[-1])
+        _write(builder, value, inner)
+
+
+def _name(value: Any) -> str:
+    """What an object calls itself on a short line, or ""."""
+    names = map(value.get, _NAMES) if isinstance(value, dict) else ()
+    fitting = (name for name in names if isinstance(name, str) and len(name) <= _LONGEST_NAME)
+    return next(filter(str.strip, fitting), "")
+
+
+def _table(value: Any) -> list[list[str]]:
+    """The rows of a list of flat lists, or of flat objects with nearly the same keys; else none."""
+    if not isinstance(value, list) or len(value) < 2:
+        return []
+    if all(isinstance(row, dict) for row in value):
+        columns = list(dict.fromkeys(chain.from_iterable(value)))
+        if 2 * sum(map(len, value)) < len(value) * len(columns):
+            return []
+        rows = [columns, *([row.get(name) for name in columns] for row in value)]
+    elif all(isinstance(row, list) for row in value):
+        rows = value
+    else:
+        return []
+    cells = [[_shown(cell) for cell in row] for row in rows]
+    fitting = [[c for c in row if c is not None and len(c) <= _LONGEST_LINE] for row in cells]
+    return fitting if fitting == cells else []
+
+
+def _shown(value: Any) -> str | None:
+    """A plain value, or a short list of them, as text; None for what holds more."""
+    if isinstance(value, dict):
+        return None if value else ""
+    if isinstance(value, list):
+        items = [item for item in value if not isinstance(item, dict | list)]
+        line = ", ".join(filter(None, map(_shown, items)))
+        return line if len(items) == len(value) and len(line) <= _LONGEST_LINE else None
+    return value if isinstance(value, str) else _CONSTANTS[value]
+
+
+def _too_deep() -> LoadError:
+    return LoadError("nested too deeply to be read", "leave it out with .ragignore")
