@@ -7,12 +7,12 @@ FORMATS. What an archive or a mail holds is read as if it were a file of its own
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ingest.errors import LoadError, UnsupportedFile
 from ingest.language import language_of
-from ingest.loaders import corpus, html, markdown, pdf, text
+from ingest.loaders import corpus, html, image, markdown, ocr, pdf, text
 from ingest.loaders.decode import one_line
 from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, Member, check_text_length
 from ingest.types import Document
@@ -27,19 +27,23 @@ class Format:
     """How files of a media type are read. `names` are suffixes with their dot, or whole names.
 
     Raise `version` when the loader makes other text, blocks or metadata of the same file: such
-    files are then loaded again by the next ingest.
+    files are then loaded again by the next ingest. So they are when `variant`, which names what
+    else the loader's output depends on, tells something else.
     """
 
     load: Loader
     version: int
     names: tuple[str, ...]
+    variant: Callable[[LoadOptions], str] = field(default=lambda _options: "")
 
 
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 FORMATS: Mapping[str, Format] = {
     "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
-    "application/pdf": Format(pdf.load_pdf, 2, (".pdf",)),
+    "application/pdf": Format(pdf.load_pdf, 3, (".pdf",), pdf.variant),
+    "image/*": Format(image.load_image, 1, _IMAGES, ocr.variant),
     "application/jsonl": Format(corpus.load_corpus, 2, (".jsonl",)),
 }
 _MEDIA_TYPES = {name: media_type for media_type, f in FORMATS.items() for name in f.names}
@@ -80,7 +84,10 @@ def loader_version(name: str, options: LoadOptions = DEFAULT_OPTIONS) -> str:
     It is "" where there is no loader.
     """
     media_type = format_of(name)
-    return f"{media_type};version={FORMATS[media_type].version}" if media_type else ""
+    if not media_type:
+        return ""
+    found = FORMATS[media_type]
+    return f"{media_type};version={found.version}{found.variant(options)}"
 
 
 def read_file(path: Path, max_file: int) -> bytes:
