@@ -9,7 +9,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from ingest.discover import reason_to_skip
@@ -19,10 +19,12 @@ from ingest.loaders import (
     archive,
     code,
     html,
+    image,
     json,
     mail,
     markdown,
     notebook,
+    ocr,
     pdf,
     rst,
     table,
@@ -48,20 +50,24 @@ class Format:
     """How files of a media type are read. `names` are suffixes with their dot, or whole names.
 
     Raise `version` when the loader makes other text, blocks or metadata of the same file: such
-    files are then loaded again by the next ingest.
+    files are then loaded again by the next ingest. So they are when `variant`, which names what
+    else the loader's output depends on, tells something else.
     """
 
     load: Loader
     version: int
     names: tuple[str, ...]
+    variant: Callable[[LoadOptions], str] = field(default=lambda _options: "")
 
 
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 FORMATS: Mapping[str, Format] = {
     "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
-    "application/pdf": Format(pdf.load_pdf, 2, (".pdf",)),
+    "application/pdf": Format(pdf.load_pdf, 3, (".pdf",), pdf.variant),
+    "image/*": Format(image.load_image, 1, _IMAGES, ocr.variant),
     "text/x-source": Format(code.load_code, 1, code.NAMES),
     "text/x-rst": Format(rst.load_rst, 1, (".rst", ".rest")),
     "text/csv": Format(table.load_table, 1, (".csv", ".tsv", ".tab")),
@@ -112,7 +118,10 @@ def loader_version(name: str, options: LoadOptions = DEFAULT_OPTIONS) -> str:
     It is "" where there is no loader.
     """
     media_type = format_of(name)
-    return f"{media_type};version={FORMATS[media_type].version}" if media_type else ""
+    if not media_type:
+        return ""
+    found = FORMATS[media_type]
+    return f"{media_type};version={found.version}{found.variant(options)}"
 
 
 def read_file(path: Path, max_file: int) -> bytes:

@@ -8,7 +8,6 @@ import codecs
 import io
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from ingest.errors import LoadError
 
@@ -88,11 +87,6 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """Clean text with each run of white space made one space."""
     return " ".join(clean(text).split())
-
-
-def stem(source: str) -> str:
-    """A title for want of a better one: the file's name without folder and suffix."""
-    return one_line(PurePosixPath(source).stem)
 
 
 def _decode_bytes(data: bytes, declared: str) -> str:

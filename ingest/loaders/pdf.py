@@ -1,42 +1,44 @@
-"""PDF by pypdf: the text of each page, joined by blank lines, with exact page starts.
+"""PDF: its text in reading order, with structure and exact page starts.
 
-pypdf raises nearly anything on damaged files (TypeError, AssertionError, RecursionError), so every
-call into it that reads the file stands at one of two borders: opening, and one page.
+A library gives pieces of text with their places: pdfium where it is installed, else pypdf. All that
+is made of them is the same for both. Either raises nearly anything for a damaged file: every call
+that reads it passes one border.
 """
 
-import io
-import logging
+import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
+from pathlib import PurePosixPath
+from typing import TypeVar
 
 from ingest.errors import LoadError
-from ingest.loaders.decode import clean, one_line, stem
+from ingest.loaders import ocr
+from ingest.loaders.builder import Builder
+from ingest.loaders.decode import one_line
+from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions, check_text_length
-from ingest.loaders.text import lines, trimmed
-from ingest.types import Block, BlockKind, Document
+from ingest.loaders.pdf_blocks import write_pages
+from ingest.loaders.pdf_layout import Line, lines_of
+from ingest.loaders.pdf_pages import Run, lines_apart
+from ingest.loaders.pdf_pdfium import PdfiumFile, is_installed
+from ingest.loaders.pdf_pypdf import PypdfFile
+from ingest.loaders.pdf_running import without_running
+from ingest.types import Document
 
-if TYPE_CHECKING:
-    from pypdf import PageObject, PdfReader
-
-# What pypdf repairs or ignores is no news to a person; what it cannot read is in our errors.
-logging.getLogger("pypdf").addHandler(logging.NullHandler())
-
-_PAGE_BREAK = "\n\n"
-_SHORT = 0.7  # of the page's longest line: a shorter one ends its paragraph, if a sentence ends it
+_File = PdfiumFile | PypdfFile
+_Pages = Sequence[Sequence[Run]]
+_T = TypeVar("_T")
+_SPARSE = 32  # characters: a page with fewer may be a picture with a stamp
+_PIXELS_A_POINT = 300 / 72
+_MOST_PIXELS = 50_000_000  # a page of about A2
 _TITLE_CHARACTERS = 120
-_SENTENCE_END = re.compile(r"[.!?:;。！？][\"'”’)\]]*$")
-_BULLET = re.compile(r"[•◦▪‣●○■–*-](?:\s+\S|$)|(?:\(?\d{1,2}[.)]|\([a-z]\))\s+\S")
-_FIGURE = re.compile(r"^[($€£¥+–—-]*\d[\d.,:/%)]*[%)]?$|^[—–$€£¥%]$")
-_ROWS = 3  # fewer rows of figures in a row are no table
-_GAP = 2  # rows without figures (headings of parts) that a table may hold in one place
-_ROW_CHARACTERS = 100
-_CELL_GAP = re.compile(r"\S(?: {3,}|\t)\S")
 _WORD = re.compile(r"[^\W\d_]{3}")
 # What word processors put into the title field when nobody did.
 _NO_TITLE = re.compile(
     r"untitled|(?:microsoft (?:word|powerpoint) - .*)|[\d\s._-]+|.*\.\w{2,4}", re.I
 )
+_DATE = re.compile(r"D:((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 
 
 def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
@@ -45,188 +47,128 @@ def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
     Raises LoadError for a file that is no PDF, is encrypted with a password, has too many pages or
     shows no text on any page.
     """
-    reader = _open(data)
-    pages, broken = _page_texts(reader, options)
-    if len(broken) == len(pages):
-        raise LoadError("no page of this PDF can be read", "open and save it again, then retry")
+    file = _open(data)
+    pages, unreadable = _read(file, data, options)
+    if options.ocr:
+        pages = _with_recognised(pages, data, options)
     if not any(pages):
-        raise LoadError("no text: scanned?", "run text recognition (OCR) on it first")
-    starts = _page_starts(pages)
-    text = _PAGE_BREAK.join(pages)
-    blocks = tuple(
-        block
-        for start, page in zip(starts, pages)
-        for block in _blocks(text, start, start + len(page))
+        hint = "check `ingest.ocr_languages`" if options.ocr else "run `rag ingest --ocr PATH`"
+        raise LoadError("no text: scanned?", hint)
+    lines = list(map(lines_of, without_running(pages)))
+    builder = Builder()
+    write_pages(lines, _attempt(file.outline) or (), builder)
+    title, author, date = (
+        _attempt(partial(file.metadata, key)) or "" for key in ("Title", "Author", "CreationDate")
     )
-    metadata = _metadata(reader)
-    title = metadata.pop("title", "") or _title(source, text)
-    if broken:
-        metadata["unreadable_pages"] = ", ".join(map(str, broken))
-    return (Document(source, title, "application/pdf", text, blocks, starts, metadata=metadata),)
+    metadata = {
+        "author": author,
+        "date": _DATE.sub(r"\1-\2-\3 ", date),
+        "unreadable_pages": ", ".join(map(str, unreadable)),
+    }
+    title = "" if _NO_TITLE.fullmatch(one_line(title)) else title
+    document = builder.document(
+        source,
+        "application/pdf",
+        title or _first_line(source, lines),
+        described(metadata),
+        _labels(_attempt(file.labels) or (), len(pages)),
+    )
+    return (document,)
 
 
-def _open(data: bytes) -> "PdfReader":
-    """A reader for the bytes of a PDF, decrypted if it takes no password."""
-    from pypdf import PasswordType, PdfReader
+def variant(options: LoadOptions) -> str:
+    """What the text of a PDF depends on besides the file."""
+    return f";reader={'pdfium' if is_installed() else 'pypdf'}{ocr.variant(options)}"
 
+
+def _open(data: bytes) -> _File:
     if b"%PDF-" not in data[:1024]:
         raise LoadError("not a PDF: it does not begin as one", "check what the file is")
-    try:
-        reader = PdfReader(io.BytesIO(data))
-        locked = reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED
-        if not locked:
-            len(reader.pages)
-    except Exception as error:  # noqa: BLE001 - the border to pypdf: opening
-        raise LoadError(f"damaged PDF: {_reason(error)}", "open and save it again") from None
-    if locked:
-        raise LoadError("encrypted: it needs a password", "save a copy without a password")
-    return reader
+    file = _attempt(partial(PdfiumFile, data)) if is_installed() else None
+    return file or PypdfFile(data)
 
 
-def _page_texts(reader: "PdfReader", options: LoadOptions) -> tuple[list[str], list[int]]:
-    """The clean text of every page, and the numbers of those that could not be read."""
-    count = len(reader.pages)
+def _read(file: _File, data: bytes, options: LoadOptions) -> tuple[_Pages, list[int]]:
+    """The text of every page, and the numbers of those that could not be read.
+
+    Pages that the first library finds empty are asked of pypdf: pdfium does not say what it cannot
+    read.
+    """
+    count = file.page_count
     if count > options.max_pages:
         raise LoadError(
             f"{count:,} pages, more than {options.max_pages:,}", "raise `ingest.max_pages`"
         )
-    pages: list[str] = []
-    broken: list[int] = []
+    second = cache(lambda: _attempt(partial(PypdfFile, data)))
+    pages = []
+    unreadable = []
     length = 0
-    for number in range(1, count + 1):
-        try:
-            page = _page_text(reader.pages[number - 1])
-        except Exception:  # noqa: BLE001 - the border to pypdf: one page
-            page = ""
-            broken.append(number)
-        length += len(page)
+    for number in range(count):
+        runs = _attempt(partial(file.runs, number))
+        if not runs and not isinstance(file, PypdfFile) and (other := second()):
+            runs = _attempt(partial(other.runs, number))
+        if runs is None:
+            unreadable.append(number + 1)
+        pages.append([run for run in runs or () if math.isfinite(run.x0 + run.x1 + run.y)])
+        length += _length(pages[-1])
         check_text_length(length, options)
-        pages.append(page)
-    return pages, broken
+    if len(unreadable) == count:
+        raise LoadError("no page of this PDF can be read", "open and save it again, then retry")
+    return pages, unreadable
 
 
-def _page_text(page: "PageObject") -> str:
-    """The text of a page, lines without trailing space."""
-    # Code 127 shows as a bullet in PDF's Windows encoding; pypdf gives the control character.
-    text = clean(page.extract_text().replace("\x7f", "•"))
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n").rstrip()
-
-
-def _page_starts(pages: Sequence[str]) -> tuple[int, ...]:
-    """Where each page begins once they are joined."""
-    starts, at = [], 0
-    for page in pages:
-        starts.append(at)
-        at += len(page) + len(_PAGE_BREAK)
-    return tuple(starts)
-
-
-def _blocks(text: str, start: int, end: int) -> Iterator[Block]:
-    """The blocks of one page, told from the shapes of its lines."""
-    spans = [span for span in lines(text, start, end) if text[slice(*span)].strip()]
-    rows = [text[slice(*span)].strip() for span in spans]
-    in_table = _table_lines(rows)
-    longest = max(map(len, rows), default=0)
-    first = 0
-    for index in range(len(rows)):
-        after = index + 1
-        if after < len(rows) and not (
-            in_table[index] != in_table[after]
-            or (not in_table[index] and _ends(text, spans, index, longest))
-        ):
-            continue
-        kind: BlockKind = "table" if in_table[index] else "prose"
-        if kind == "prose" and _BULLET.match(rows[first]):
-            kind = "list"
-        yield Block(*trimmed(text, spans[first][0], spans[index][1]), kind)
-        first = after
-
-
-def _ends(text: str, spans: Sequence[tuple[int, int]], index: int, longest: int) -> bool:
-    """Whether a paragraph ends between a line and the next."""
-    (start, end), (following, stop) = spans[index], spans[index + 1]
-    if following > end + 1 or _BULLET.match(text[following:stop].lstrip()):
-        return True
-    line = text[start:end].strip()
-    return len(line) < _SHORT * longest and bool(_SENTENCE_END.search(line))
-
-
-def _table_lines(rows: Sequence[str]) -> list[bool]:
-    """Which lines belong to a table: runs of rows with figures or wide gaps, and what they enclose.
-
-    The short lines right above a run (its column heads) are taken in.
-    """
-    marks = [_is_row(row) for row in rows]
-    inside = [False] * len(rows)
-    index = 0
-    while index < len(rows):
-        end = _run_end(rows, marks, index)
-        if sum(marks[index:end]) >= _ROWS:
-            index = _head_start(rows, inside, index)
-            inside[index:end] = [True] * (end - index)
-        index = max(end, index + 1)
-    return inside
-
-
-def _run_end(rows: Sequence[str], marks: Sequence[bool], start: int) -> int:
-    """The end of the run of rows that begins at `start`, over gaps of short lines."""
-    end = start
-    for index in range(start, len(rows)):
-        if marks[index]:
-            end = index + 1
-        elif index - end >= _GAP or not _is_short(rows[index]):
-            break
-    return end
-
-
-def _head_start(rows: Sequence[str], inside: Sequence[bool], start: int) -> int:
-    """Where the short lines above a table begin."""
-    while start and not inside[start - 1] and _is_short(rows[start - 1]):
-        start -= 1
-    return start
-
-
-def _is_row(row: str) -> bool:
-    """Whether a line looks like a table's row: cells far apart, or a label and then figures."""
-    if len(row) > _ROW_CHARACTERS:
-        return False
-    if _CELL_GAP.search(row):
-        return True
-    words = row.split()
-    return len(words) > 1 and bool(_FIGURE.match(words[-1]))
-
-
-def _is_short(row: str) -> bool:
-    """Whether a line may be a heading in or above a table: short, and no end of a sentence."""
-    return len(row) <= 60 and not row.endswith((".", "!", "?", "。"))
-
-
-def _metadata(reader: "PdfReader") -> dict[str, str]:
-    """Title (if it is one), author and date from the file's information."""
+def _attempt(read: Callable[[], _T]) -> _T | None:
+    """What a library reads, or None where it fails."""
     try:
-        found = reader.metadata
-        values = {
-            "title": one_line((found and found.title) or ""),
-            "author": one_line((found and found.author) or ""),
-            "date": str(found.creation_date.date()) if found and found.creation_date else "",
-        }
-    except Exception:  # noqa: BLE001 - the border to pypdf: what describes the file may be broken
-        return {}
-    if _NO_TITLE.fullmatch(values["title"]):
-        del values["title"]
-    return {name: value for name, value in values.items() if value}
+        return read()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001 - the border to the libraries that read PDF
+        return None
 
 
-def _title(source: str, text: str) -> str:
-    """The file's name if it has a word in it, else the first line of the text.
+def _with_recognised(pages: _Pages, data: bytes, options: LoadOptions) -> _Pages:
+    """The pages, and instead of (nearly) no text the text in their pictures.
 
-    The first line is often a letterhead: the name that a person gave the file says more.
+    Raises LoadError if it cannot be recognised and no page has text.
     """
-    name = stem(source)
-    line = one_line(text.lstrip().split("\n", 1)[0])
-    return line if not _WORD.search(name) and len(line) <= _TITLE_CHARACTERS else name
+    result = list(pages)
+    sparse = [number for number, runs in enumerate(pages) if _length(runs) < _SPARSE]
+    try:
+        for number, picture in _pictures(data, sparse):
+            runs = lines_apart(ocr.recognised(picture, options))
+            result[number] = max(result[number], runs, key=_length)
+    except LoadError:
+        if not any(pages):
+            raise
+    return result
 
 
-def _reason(error: Exception) -> str:
-    """An error in one short line."""
-    return one_line(f"{type(error).__name__}: {error}")[:200]
+def _pictures(data: bytes, pages: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    """Those of some pages that show a picture, as one."""
+    if not is_installed():
+        raise LoadError("no text: scanned?", "for OCR: `pip install 'ragcite[ocr]'`")
+    file = _attempt(partial(PdfiumFile, data))
+    for page in pages:
+        scale = (_PIXELS_A_POINT, _MOST_PIXELS)
+        picture = file and _attempt(partial(file.picture, page, *scale))
+        if picture:
+            yield page, picture
+
+
+def _length(runs: Sequence[Run]) -> int:
+    return sum(len(run.text) for run in runs)
+
+
+def _first_line(source: str, pages: Sequence[Sequence[Line]]) -> str:
+    """The first line of the text, if it may be a title and the file's name has no word in it."""
+    line = next((one_line(line.text) for lines in pages for line in lines), "")
+    named = _WORD.search(PurePosixPath(source).stem)
+    return "" if named or len(line) > _TITLE_CHARACTERS else line
+
+
+def _labels(labels: Sequence[str], count: int) -> Sequence[str]:
+    """The labels of all pages, if they say more than the pages' numbers."""
+    numbers = [str(number) for number in range(1, count + 1)]
+    shown = [one_line(label) or number for label, number in zip(labels, numbers)]
+    return shown if len(shown) == count and shown != numbers else ()
