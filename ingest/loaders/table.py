@@ -44,7 +44,7 @@ def load_table(data: bytes, source: str, options: LoadOptions) -> tuple[Document
 
 def _rows(text: str, delimiter: str, start: int = 0) -> Iterator[Row]:
     """The rows that hold anything; quotes mean nothing where they do not come in pairs."""
-    csv.field_size_limit(max(len(text), 1))
+    csv.field_size_limit(max(len(text), csv.field_size_limit()))  # of the whole process
     paired = text.count('"') % 2 == 0
     escaped = bool(_ESCAPED.search(text)) and not _DOUBLED.search(text)
     return filter(
