@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ingest.errors import LoadError, UnsupportedFile
 from ingest.language import language_of
-from ingest.loaders import corpus, html, markdown, pdf, text
+from ingest.loaders import corpus, docx, epub, html, markdown, odt, pdf, pptx, sheet, text
 from ingest.loaders.decode import one_line
 from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, Member, check_text_length
 from ingest.types import Document
@@ -40,6 +40,22 @@ FORMATS: Mapping[str, Format] = {
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
     "application/pdf": Format(pdf.load_pdf, 2, (".pdf",)),
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": Format(
+        docx.load_docx, 1, (".docx", ".docm", ".dotx")
+    ),
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": Format(
+        pptx.load_pptx, 1, (".pptx", ".pptm", ".ppsx")
+    ),
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": Format(
+        sheet.load_sheet, 1, (".xlsx", ".xlsm")
+    ),
+    "application/vnd.ms-excel.sheet.binary.macroenabled.12": Format(
+        sheet.load_sheet, 1, (".xlsb",)
+    ),
+    "application/vnd.ms-excel": Format(sheet.load_sheet, 1, (".xls",)),
+    "application/vnd.oasis.opendocument.spreadsheet": Format(sheet.load_sheet, 1, (".ods",)),
+    "application/vnd.oasis.opendocument.text": Format(odt.load_odt, 1, (".odt",)),
+    "application/epub+zip": Format(epub.load_epub, 1, (".epub",)),
     "application/jsonl": Format(corpus.load_corpus, 2, (".jsonl",)),
 }
 _MEDIA_TYPES = {name: media_type for media_type, f in FORMATS.items() for name in f.names}

@@ -15,7 +15,18 @@ PACKAGES = ("ingest", "rag", "eval")
 ALLOWED = {"ingest": {"ingest"}, "rag": {"ingest", "rag"}, "eval": {"ingest", "rag", "eval"}}
 # The one place where all meet; nobody imports it.
 COMPOSITION_ROOT = "rag.cli"
-HEAVY = ("torch", "sentence_transformers", "transformers", "chromadb", "tiktoken", "pypdf", "httpx")
+HEAVY = (
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "chromadb",
+    "tiktoken",
+    "pypdf",
+    "pptx",
+    "python_calamine",
+    "lxml",
+    "httpx",
+)
 # numpy is the currency of vectors; it may be spoken everywhere below the command line.
 SHARED_LIBRARIES = {"numpy"}
 FORBIDDEN = (

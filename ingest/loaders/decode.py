@@ -67,6 +67,11 @@ def one_line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def tidy_lines(text: str) -> str:
+    """Clean lines, none blank, each with its runs of white space made one space."""
+    return "\n".join(filter(None, map(one_line, clean(text).split("\n"))))
+
+
 def stem(source: str) -> str:
     """A title for want of a better one: the file's name without folder and suffix."""
     return one_line(PurePosixPath(source).stem)
