@@ -18,6 +18,8 @@ from ingest.language import language_of
 from ingest.loaders import (
     archive,
     code,
+    docx,
+    epub,
     html,
     image,
     json,
@@ -25,8 +27,11 @@ from ingest.loaders import (
     markdown,
     notebook,
     ocr,
+    odt,
     pdf,
+    pptx,
     rst,
+    sheet,
     table,
     text,
 )
@@ -61,6 +66,8 @@ class Format:
 
 
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_OOXML = "application/vnd.openxmlformats-officedocument"
+_OASIS = "application/vnd.oasis.opendocument"
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 FORMATS: Mapping[str, Format] = {
     "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
@@ -79,6 +86,13 @@ FORMATS: Mapping[str, Format] = {
     "application/gzip": Format(archive.load_compressed, 1, (".gz", ".bz2", ".xz")),
     "application/json": Format(json.load_json, 1, (".json",)),
     "application/jsonl": Format(json.load_json_lines, 3, (".jsonl", ".ndjson")),
+    f"{_OOXML}.wordprocessingml.document": Format(docx.load_docx, 1, (".docx", ".docm", ".dotx")),
+    f"{_OOXML}.presentationml.presentation": Format(pptx.load_pptx, 1, (".pptx", ".pptm", ".ppsx")),
+    f"{_OOXML}.spreadsheetml.sheet": Format(sheet.load_sheet, 1, (".xlsx", ".xlsm")),
+    "application/vnd.ms-excel": Format(sheet.load_sheet, 1, (".xls", ".xlsb")),
+    f"{_OASIS}.spreadsheet": Format(sheet.load_sheet, 1, (".ods",)),
+    f"{_OASIS}.text": Format(odt.load_odt, 1, (".odt",)),
+    "application/epub+zip": Format(epub.load_epub, 1, (".epub",)),
 }
 _MEDIA_TYPES = {name: media_type for media_type, f in FORMATS.items() for name in f.names}
 # A BEIR folder's queries have the form of its corpus; read as documents, they would answer

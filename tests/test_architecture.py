@@ -15,8 +15,22 @@ PACKAGES = ("ingest", "rag", "eval")
 ALLOWED = {"ingest": {"ingest"}, "rag": {"ingest", "rag"}, "eval": {"ingest", "rag", "eval"}}
 # The one place where all meet; nobody imports it.
 COMPOSITION_ROOT = "rag.cli"
-HEAVY = ("torch", "sentence_transformers", "transformers", "chromadb", "tiktoken", "pypdf", "httpx")
-HEAVY += ("docutils",)
+HEAVY = (
+    "torch",
+    "sentence_transformers",
+    "transformers",
+    "chromadb",
+    "tiktoken",
+    "docutils",
+    "pypdf",
+    "pypdfium2",
+    "pptx",
+    "python_calamine",
+    "lxml",
+    "httpx",
+    "openvino",
+    "watchfiles",
+)
 # numpy is the currency of vectors; it may be spoken everywhere below the command line.
 SHARED_LIBRARIES = {"numpy"}
 FORBIDDEN = (

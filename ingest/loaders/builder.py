@@ -39,6 +39,11 @@ class Builder:
         """The label of the first heading of level 1, or ""."""
         return next((b.label for b in self.blocks if b.level == 1), "")
 
+    @property
+    def length(self) -> int:
+        """The characters of the text so far."""
+        return self._length
+
     def heading(self, level: int, text: str) -> None:
         """A heading of level 1 to 6; deeper ones count as 6."""
         label = one_line(text)
@@ -63,6 +68,11 @@ class Builder:
     def line(self, text: str) -> None:
         """A line of a list, its indentation and marker in front; it joins the line before it."""
         self._add("list", clean(text).rstrip())
+
+    def item(self, text: str, marker: str = "-", depth: int = 0) -> None:
+        """An item of a list, `depth` lists deep in others; its lines stand below each other."""
+        first = "  " * depth + marker + " "
+        self.line(first + text.replace("\n", "\n" + " " * len(first)) if text else "")
 
     def table(
         self, rows: Iterable[Sequence[str]], *, header_rows: int = 0, caption: str = ""

@@ -89,6 +89,11 @@ def one_line(text: str) -> str:
     return " ".join(clean(text).split())
 
 
+def tidy_lines(text: str) -> str:
+    """Clean lines, none blank, each with its runs of white space made one space."""
+    return "\n".join(filter(None, map(one_line, clean(text).split("\n"))))
+
+
 def _decode_bytes(data: bytes, declared: str) -> str:
     """Text of bytes without a mark, not cleaned."""
     share = _control_share(data[:_SAMPLE])

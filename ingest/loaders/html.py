@@ -73,13 +73,16 @@ def load_html(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
     return (builder.document(source, "text/html", title, _metadata(tree)),)
 
 
-def write_html(markup: str, builder: Builder) -> "LexborHTMLParser":
-    """Add what a page shows to a document; returned is the parsed page."""
+def write_html(markup: str, builder: Builder, *, whole: bool = False) -> "LexborHTMLParser":
+    """Add what a page shows to a document; returned is the parsed page.
+
+    Of a `whole` page no part is taken for the main one, and none for what is around it.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
     tree = LexborHTMLParser(_flattened(markup))
     before = len(builder.blocks)
-    for root, is_main in _roots(tree):
+    for root, is_main in [(tree.body, True)] if whole and tree.body else _roots(tree):
         page = _Page(builder)
         for step in _steps(root, is_main):
             page.take(step)
