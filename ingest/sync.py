@@ -7,11 +7,13 @@ is removed. One bad file never stops a run, and the next run continues a killed 
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from ingest.ahead import EmbedAhead
 from ingest.config import IndexSettings
 from ingest.embed import Embedder, open_embedder
 from ingest.errors import LoadError, StoreMissing, UnsupportedFile
@@ -25,9 +27,10 @@ from ingest.records import (
     FileRecord,
     FileStatus,
     Problem,
+    Vectors,
     vector_key,
 )
-from ingest.reshape import embed_missing, reshape
+from ingest.reshape import reshape
 from ingest.store import Store
 from ingest.types import embedded_text
 from ingest.worker import Finished, Pool
@@ -112,7 +115,10 @@ def sync(
         return _dry_run(store, roots, settings, begun)
     embedder = embedder or open_embedder(settings.index.model, settings.engine)
     settings = replace(settings, index=_index_settings(store, settings.index, embedder))
+    roots = roots or _followed(store)
     with Store.write(store, settings.index) as writer:
+        if paths:
+            writer.follow(map(str, roots))
         plan = make_plan(roots, writer.known_files(), settings.prune, settings.options)
         run = _Run(writer, settings, embedder, on_progress)
         if changes := _differences(writer.settings, settings.index):
@@ -127,8 +133,14 @@ def roots(store: Path, paths: Sequence[Path]) -> list[Path]:
     """What an ingest of `paths` looks at: these, or without any the store's remembered roots."""
     if paths:
         return [absolute(path) for path in paths]
+    return [path for path in _followed(store) if path.exists()]
+
+
+def _followed(store: Path) -> list[Path]:
+    """The roots that the store remembers, of which it still holds files."""
     with Store.open(store) as opened:
-        return [path for path in map(Path, opened.status().roots) if path.exists()]
+        followed = opened.followed()
+        return [Path(root) for root in opened.status().roots if root in followed]
 
 
 def remove(store: Path, sources: Sequence[str]) -> tuple[str, ...]:
@@ -156,6 +168,15 @@ class _File:
     finished: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What is to be committed once its vectors are there."""
+
+    commits: tuple[FileCommit, ...]
+    records: tuple[FileRecord, ...]
+    vectors: Future[Vectors]
+
+
 class _Run:
     """One ingest under the writer lock: files go in, the report grows."""
 
@@ -170,6 +191,7 @@ class _Run:
         self._known = dict(self._names)
         self._files: dict[Path, _File] = {}
         self._records: list[FileRecord] = []
+        self._batch: _Batch | None = None
         self._total = self._done = 0
         self._begun = time.perf_counter()
         self._counts = SyncReport()
@@ -183,15 +205,16 @@ class _Run:
             self._name(target.file.relative, target)
         changed = [target for target in plan.targets if not self._is_same(target)]
         self._total = len(changed)
-        for file, part in self._read(changed):
-            self._take(file, part)
-            if sum(len(one.chunks) for f in self._files.values() for one in f.loaded) >= (
-                _BATCH_CHUNKS
-            ):
-                self._flush()
-            self.show()
-        # In one commit with the last files: one that moved is neither doubled nor missing.
-        self._flush(plan.vanished)
+        with EmbedAhead(self._embedder, self.show) as ahead:
+            for file, part in self._read(changed):
+                self._take(file, part)
+                chunks = sum(len(one.chunks) for f in self._files.values() for one in f.loaded)
+                if chunks >= _BATCH_CHUNKS:
+                    self._flush(ahead)
+                self.show()
+            self._flush(ahead)
+            # In one commit with the last files: one that moved is neither doubled nor missing.
+            self._commit(plan.vanished)
 
     def report(self, plan: Plan, begun: float) -> SyncReport:
         """What was done."""
@@ -282,8 +305,8 @@ class _Run:
         wanted = set(paths)
         return sum(path in wanted for path in self._known.values())
 
-    def _flush(self, vanished: Sequence[str] = ()) -> None:
-        """Embed what is new in the files at hand and commit them as one generation."""
+    def _flush(self, ahead: EmbedAhead) -> None:
+        """Begin to embed what is new in the files at hand; commit the batch before meanwhile."""
         files = [file for file in self._files.values() if file.loaded or file.finished]
         commits = [self._commit_of(file) for file in files]
         texts = {
@@ -292,15 +315,26 @@ class _Run:
             for d in commit.documents
             for key, c in zip(d.keys, d.chunks, strict=True)
         }
-        vectors = embed_missing(self._writer, self._embedder, texts, self.show)
-        outcome = self._writer.commit(commits, vectors, vanished, self._records)
-        self._count(commits, outcome)
+        before = self._batch.vectors.result() if self._batch else {}
+        missing = self._writer.missing_vectors(texts) - before.keys()
+        batch = _Batch(tuple(commits), tuple(self._records), ahead.start(texts, missing))
         self._records.clear()
         for file in files:
             file.stored |= {one.document.source for one in file.loaded}
             file.loaded.clear()
             if file.finished:
                 del self._files[file.target.file.path]
+        if self._batch:
+            self._commit()
+        self._batch = batch
+
+    def _commit(self, vanished: Sequence[str] = ()) -> None:
+        """Commit the batch at hand as one generation."""
+        batch, self._batch = self._batch, None
+        if batch:
+            vectors = batch.vectors.result()
+            outcome = self._writer.commit(batch.commits, vectors, vanished, batch.records)
+            self._count(batch.commits, outcome)
 
     def _commit_of(self, file: _File) -> FileCommit:
         model = self._settings.index.model
@@ -369,6 +403,7 @@ def _dry_run(
     known: Mapping[str, FileRecord] = {}
     sources: Mapping[str, tuple[str, ...]] = {}
     notes: list[str] = []
+    roots = roots or _followed(store)
     with suppress(StoreMissing), Store.open(store) as opened:
         known, sources = opened.known_files(), opened.file_sources()
         index = replace(settings.index, dimension=opened.settings.dimension)

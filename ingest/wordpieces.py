@@ -1,6 +1,6 @@
 """The default embedding model's own tokenizer: the ruler for chunks and the input of the model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ MODEL_WINDOW = 256
 """Tokens the model reads, with the two special ones; what lies beyond is silently dropped."""
 
 SPECIAL_TOKENS = 2
+_SEGMENT = 200_000  # characters tokenised at a time
 
 
 def model_folder() -> Path:
@@ -41,19 +42,38 @@ class WordPieces:
 
     def starts(self, text: str) -> list[int]:
         """The ascending offsets in `text` at which its wordpieces begin."""
-        offsets = self._tokenizer.encode(text, add_special_tokens=False).offsets
-        return sorted(start for start, _ in offsets)  # normalisation may swap neighbours
+        found: list[int] = []
+        for begin, end in _segments(text):
+            encoded = self._tokenizer.encode(text[begin:end], add_special_tokens=False)
+            found += [begin + start for start, _ in encoded.offsets]
+        return sorted(found)  # normalisation may swap neighbours
 
     def count(self, text: str) -> int:
         """How many wordpieces a text has, without special tokens."""
         return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
 
+    def has_word(self, word: str) -> bool:
+        """Whether a lower-case word is a wordpiece of its own, as frequent English ones are."""
+        return self._tokenizer.token_to_id(word) is not None
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Model input of each text: special tokens added, cut at the model's window."""
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=True)
-        return [_fit(encoding.ids) for encoding in encodings]
+        """Model input of each text: its wordpieces' ids with the special tokens around them."""
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=True)
+        return [encoding.ids for encoding in encodings]
 
 
-def _fit(ids: list[int]) -> list[int]:
-    """Keep the closing special token when the text is longer than the window."""
+def _segments(text: str) -> Iterator[tuple[int, int]]:
+    """A long text in spans that end at white space: the tokenizer needs 100 bytes a character."""
+    begin = 0
+    while begin < len(text):
+        end = begin + _SEGMENT
+        if end < len(text):
+            space = max(text.rfind(" ", begin, end), text.rfind("\n", begin, end))
+            end = space if space > begin else end
+        yield begin, min(end, len(text))
+        begin = end
+
+
+def fit_window(ids: list[int]) -> list[int]:
+    """Model input cut at the model's window; the closing special token is kept."""
     return ids if len(ids) <= MODEL_WINDOW else [*ids[: MODEL_WINDOW - 1], ids[-1]]
