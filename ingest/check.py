@@ -1,12 +1,43 @@
 """Whether a store agrees with itself, read from end to end."""
 
 import sqlite3
+from collections.abc import Collection
 
 from ingest import queries
 from ingest.errors import StoreDamaged
 from ingest.records import Meta
 
 _REBUILD = "run `rag rebuild`"
+# What is looked up by an index rather than by id: its name, its table, its columns, its rows.
+_INDEXES = (
+    ("documents_source", "documents", "id || source", "WHERE live = 1"),
+    ("documents_file", "documents", "id || ' ' || file_id", ""),
+    ("chunks_document", "chunks", "id || ' ' || document_id || ' ' || ordinal", ""),
+    ("chunks_vector", "chunks", "id || ' ' || vector_id", ""),
+    ("sqlite_autoindex_files_1", "files", "id || path", ""),
+    ("sqlite_autoindex_vectors_1", "vectors", "id || key", ""),
+)
+TABLES = frozenset(table for _, table, _, _ in _INDEXES)
+
+
+def check_terms(connection: sqlite3.Connection, meta: Meta) -> None:
+    """StoreDamaged where the lexical index is not what the last commit left."""
+    if meta.chunks and queries.term_sum(connection) != meta.term_sum:
+        raise StoreDamaged("store damaged: the index of words has changed on disk", _REBUILD)
+
+
+def check_indexes(connection: sqlite3.Connection, tables: Collection[str]) -> None:
+    """StoreDamaged where an index of these tables leads to other rows than the table has."""
+    for name, table, entry, condition in _INDEXES:
+        if table in tables:
+            by_index, by_table = (
+                connection.execute(
+                    f"SELECT sum(crc32(CAST({entry} AS BLOB))) FROM {table} {how} {condition}"
+                ).fetchone()
+                for how in (f"INDEXED BY {name}", "NOT INDEXED")
+            )
+            if by_index != by_table:
+                raise StoreDamaged(f"store damaged: {name} contradicts {table}", _REBUILD)
 
 
 def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
@@ -17,7 +48,8 @@ def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
     chunks = 0
     for source in queries.sources(connection, meta.documents):
         chunks += len(queries.document_by_id(connection, source.id).chunks)
-    ids, _ = queries.all_vectors(connection, meta.settings.dimension)
+    ids, _ = queries.all_vectors(connection, meta)
+    check_terms(connection, meta)
     rows, words = 0, 0
     for heading, body in connection.execute("SELECT heading, body FROM terms"):
         rows, words = rows + 1, words + len(heading.split()) + len(body.split())

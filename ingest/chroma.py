@@ -14,14 +14,13 @@ from typing import Any, Self
 
 from ingest.errors import StoreError
 from ingest.records import Matrix
+from ingest.schema import is_full
 from ingest.types import Hit
 from ingest.vectors import IdList
 
 _COLLECTION = "chunks"
 # Chroma refuses more than 5,461 records a call; its speed is flat from about 2,000 on.
 _BATCH = 2000
-# With less free disk than this in bytes a failure is taken for a full disk.
-_ROOM = 1 << 20
 
 
 class ChromaIndex:
@@ -30,6 +29,7 @@ class ChromaIndex:
     def __init__(self, folder: Path) -> None:
         """Open the index in `folder`, or make an empty one."""
         self._folder = folder
+        self._count: int | None = None  # asking takes longer than searching
         folder.mkdir(mode=0o700, exist_ok=True)
         with _border(folder):
             self._client = _client(folder)
@@ -59,6 +59,7 @@ class ChromaIndex:
 
     def add(self, ids: IdList, vectors: Matrix) -> None:
         """Add rows; ids that are there already keep their vector."""
+        self._count = None
         for start in range(0, len(ids), _BATCH):
             names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
             rows = vectors[start : start + _BATCH]
@@ -67,6 +68,7 @@ class ChromaIndex:
 
     def delete(self, ids: IdList) -> None:
         """Forget these ids; unknown ones are ignored."""
+        self._count = None
         for start in range(0, len(ids), _BATCH):
             names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
             with _border(self._folder):
@@ -90,14 +92,20 @@ class ChromaIndex:
 
     def count(self) -> int:
         """How many ids the index holds."""
-        with _border(self._folder):
-            return int(self._collection.count())
+        if self._count is None:
+            with _border(self._folder):
+                self._count = int(self._collection.count())
+        return self._count
 
 
 def _client(folder: Path) -> Any:  # chromadb is typed loosely itself
     import chromadb
     from chromadb.config import Settings
+    from chromadb.utils import embedding_functions as models
 
+    # Chroma loads, or fetches with its code, whatever model an index names. Here it knows of none.
+    models.known_embedding_functions.clear()
+    models.sparse_known_embedding_functions.clear()
     # Without _env_file Chroma would take settings from any .env in the working directory.
     settings = Settings(_env_file=None, anonymized_telemetry=False)
     return chromadb.PersistentClient(path=str(folder), settings=settings)
@@ -115,10 +123,8 @@ def _border(folder: Path) -> Iterator[None]:
 
 
 def _translated(error: BaseException, folder: Path) -> StoreError:
-    # Without room Chroma fails in many words, few of which speak of the disk.
-    with suppress(OSError):
-        if shutil.disk_usage(folder).free < _ROOM:
-            return StoreError(f"the disk is full: {folder}", "free some space and run it again")
+    if is_full(folder):
+        return StoreError(f"the disk is full: {folder}", "free some space and run it again")
     return StoreError(f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`")
 
 

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,7 @@ from ingest.errors import UsageError
 from ingest.families import Families
 from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors, seal
 from ingest.types import Block, Chunk, Document, context
-
-Analyse = Callable[[str], list[str]]
+from ingest.words import terms
 
 _LENGTH_TOLERANCE = 1e-3
 _KEYS_A_QUERY = 1000
@@ -28,9 +27,11 @@ class Inserted:
     terms: tuple[tuple[int, str, str], ...]
 
 
-def term_row(analyse: Analyse, document: Document, chunk: Chunk) -> tuple[str, str]:
+def term_row(document: Document, chunk: Chunk) -> tuple[str, str]:
     """A chunk's row in the lexical index: the terms of what stands above its text, and its own."""
-    return " ".join(analyse(context(document, chunk))), " ".join(analyse(chunk.text))
+    language = document.metadata.get("language", "")
+    above = terms(context(document, chunk), language)
+    return " ".join(above), " ".join(terms(chunk.text, language))
 
 
 def vector_ids(connection: sqlite3.Connection, keys: Collection[bytes]) -> dict[bytes, int]:
@@ -48,7 +49,8 @@ def vector_ids(connection: sqlite3.Connection, keys: Collection[bytes]) -> dict[
 def insert_vectors(connection: sqlite3.Connection, vectors: Vectors) -> None:
     """Insert vectors; a key that is there already keeps its vector."""
     connection.executemany(
-        "INSERT OR IGNORE INTO vectors (key, vector) VALUES (?, ?)",
+        """INSERT OR IGNORE INTO vectors (key, vector, seal)
+           VALUES (?1, ?2, crc32(CAST(?1 || ?2 AS BLOB)))""",
         [(key, np.asarray(row, "<f4").tobytes()) for key, row in vectors.items()],
     )
 
@@ -56,7 +58,6 @@ def insert_vectors(connection: sqlite3.Connection, vectors: Vectors) -> None:
 def insert_documents(
     connection: sqlite3.Connection,
     documents: Sequence[tuple[int, DocumentCommit]],
-    analyse: Analyse,
     families: Families,
 ) -> Inserted:
     """Insert documents, each with the id of its file, and their chunks, not live."""
@@ -66,8 +67,8 @@ def insert_documents(
     for file_id, entry in documents:
         document_id += 1
         first = chunk_id + 1
-        terms = [term_row(analyse, entry.document, chunk) for chunk in entry.chunks]
-        kin = [families.join(first + n, document_id, body) for n, (_, body) in enumerate(terms)]
+        indexed = [term_row(entry.document, chunk) for chunk in entry.chunks]
+        kin = [families.join(first + n, document_id, body) for n, (_, body) in enumerate(indexed)]
         row = (
             *document_row(file_id, entry.document),
             len(entry.chunks),
@@ -82,7 +83,7 @@ def insert_documents(
             chunk_id += 1
             values = _chunk_row(document_id, number, chunk, kin[number].family, vectors[key])
             connection.execute(_INSERT_CHUNK, (chunk_id, *values, seal(*values)))
-        rows += [(first + n, *row) for n, row in enumerate(terms)]
+        rows += [(first + n, *row) for n, row in enumerate(indexed)]
     return Inserted(tuple(row[0] for row in rows), tuple(rows))
 
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 # Raise it when ingest/chunk.py or ingest/sentences.py cuts the same document in other places.
-CHUNKER = 2
+CHUNKER = 3
 # Raise it when ingest/words.py makes other terms of the same text.
-ANALYSIS = 1
+ANALYSIS = 2
 
 
 @dataclass(frozen=True, slots=True)

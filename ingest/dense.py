@@ -8,12 +8,12 @@ from threading import Lock
 
 import numpy as np
 
-from ingest import queries
+from ingest import manifest, queries
 from ingest.errors import StoreDamaged, StoreError
 from ingest.filters import Filter
 from ingest.lock import no_writer
 from ingest.records import Matrix, Meta
-from ingest.schema import LOCK, in_use_mark, index_folder, open_reader, read_meta
+from ingest.schema import LOCK, index_folder, open_reader, place, read_meta
 from ingest.types import Hit
 from ingest.vectors import ExactIndex, Ids, nearest
 
@@ -102,7 +102,7 @@ class DenseSearch:
         with self._lock:
             if self._exact is None or self._exact_key is None or self._exact_key[0] != key[0]:
                 self._exact = ExactIndex(meta.settings.dimension)
-                self._exact.add(*queries.all_vectors(connection, meta.settings.dimension))
+                self._exact.add(*queries.all_vectors(connection, meta))
             elif self._exact_key != key:
                 live = queries.live_ids(connection)
                 self._exact.delete(_difference(self._exact.ids, live))
@@ -135,15 +135,12 @@ class DenseSearch:
                 return None
             try:
                 copy = _IndexCopy(self._folder, meta, len(queries.outbox(connection)))
-                if copy.index.count() >= meta.chunks:
-                    self.warning = None
-                    return copy
-                copy.close()
-                problem = "the vector index is incomplete; searched without it (run `rag rebuild`)"
             except StoreError as error:
                 problem = f"{error.message}; searched without it ({error.hint})"
-        self._refuse((meta.created, meta.generation), problem)
-        return None
+                self._refuse((meta.created, meta.generation), problem)
+                return None
+            self.warning = None
+            return copy
 
     def _refuse(self, key: _Key, problem: str) -> None:
         """Do without the vector index until the store changes."""
@@ -161,8 +158,6 @@ class _IndexCopy:
     def __init__(self, folder: Path, meta: Meta, ghosts: int) -> None:
         from ingest.chroma import ChromaIndex, copy_index
 
-        if in_use_mark(folder, meta.index).exists():
-            raise StoreError("a killed ingest left the vector index open", "run `rag ingest`")
         self.key: _Key = (meta.created, meta.generation)
         # At most so many of its ids are not live.
         self.ghosts = ghosts
@@ -170,6 +165,8 @@ class _IndexCopy:
         try:
             target = Path(self._place.name) / "index"
             copy_index(index_folder(folder, meta.index), target)
+            if not manifest.is_whole(target, meta, place(folder)):
+                raise StoreError("the vector index is not as it was left", "run `rag rebuild`")
             self.index = ChromaIndex(target)
         except BaseException:
             self._place.cleanup()
@@ -180,34 +177,13 @@ class _IndexCopy:
         self._place.cleanup()
 
 
-def check_index(folder: Path, connection: sqlite3.Connection, meta: Meta) -> None:
-    """StoreDamaged where the vector index does not hold the live chunks; passes while a writer is
-    at work on it."""
+def check_index(folder: Path, meta: Meta) -> None:
+    """StoreDamaged where the vector index is not as it was left here; passes while a writer is at
+    work on it, and where the next writer makes it anew: after a kill, or in a copy of a store."""
+    index, here = index_folder(folder, meta.index), place(folder)
     with no_writer(folder / LOCK) as quiet:
-        if not quiet or in_use_mark(folder, meta.index).exists():
-            return  # after a kill the next writer makes it anew
-        held = index_count(folder)
-    if not meta.chunks <= held <= meta.chunks + len(queries.outbox(connection)):
-        raise StoreDamaged(
-            f"store damaged: {meta.chunks} chunks, {held} of them in the vector index",
-            "run `rag rebuild`",
-        )
-
-
-def index_count(folder: Path) -> int:
-    """How many ids the vector index of a store holds; call it while no writer is at work."""
-    connection = open_reader(folder)
-    try:
-        meta = read_meta(connection, folder)
-    finally:
-        connection.close()
-    if not index_folder(folder, meta.index).is_dir():  # none before the first commit
-        return 0
-    copy = _IndexCopy(folder, meta, 0)
-    try:
-        return copy.index.count()
-    finally:
-        copy.close()
+        if quiet and manifest.is_there(index, here) and not manifest.is_whole(index, meta, here):
+            raise StoreDamaged("store damaged: the vector index has changed", "run `rag rebuild`")
 
 
 def _difference(ids: Ids, others: Ids) -> Ids:

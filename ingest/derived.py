@@ -3,13 +3,15 @@
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ingest import queries
+from ingest import manifest, queries
 from ingest.errors import StoreError
-from ingest.schema import in_use_mark, index_folder, read_meta, transaction, write_meta
+from ingest.records import Meta
+from ingest.schema import index_folder, place, read_meta, transaction, write_meta
 
 if TYPE_CHECKING:
     from ingest.chroma import ChromaIndex
@@ -31,6 +33,7 @@ class DerivedIndex:
         self._connection = connection
         self._checkpoint = checkpoint
         self._index: ChromaIndex | None = None
+        self._number = 0
 
     def ready(self) -> None:
         """Open the index, delete what the outbox names, and rebuild it where it is not whole.
@@ -40,11 +43,7 @@ class DerivedIndex:
         try:
             if self._index is None:
                 self._open()
-                self._delete_ghosts()
-                if not self._is_whole():
-                    self.rebuild()
-            else:
-                self._delete_ghosts()
+            self._delete_ghosts()
         except StoreError:
             self.rebuild()
 
@@ -65,8 +64,8 @@ class DerivedIndex:
 
     def rebuild(self) -> None:
         """Make the index anew from the live chunks in a folder of its own, then change over."""
-        self._let_go()  # its mark stays: killed from here on, it is not to be trusted either
-        meta = read_meta(self._connection, self._folder)
+        self.let_go()
+        meta = self._meta()
         meta = replace(meta, index=meta.index + 1)
         shutil.rmtree(index_folder(self._folder, meta.index), ignore_errors=True)
         self._use(meta.index)
@@ -85,12 +84,12 @@ class DerivedIndex:
         self._remove_other_folders(meta.index)
 
     def close(self) -> None:
-        """Let go of the index folder and say that it is whole."""
-        if self._let_go():
-            number = read_meta(self._connection, self._folder).index
-            in_use_mark(self._folder, number).unlink(missing_ok=True)
+        """Let go of the index and write down what it consists of."""
+        if self.let_go() and self._number == (meta := self._meta()).index:
+            with suppress(OSError):  # without it the index is made anew by whoever opens it next
+                manifest.write(index_folder(self._folder, meta.index), meta, place(self._folder))
 
-    def _let_go(self) -> bool:
+    def let_go(self) -> bool:
         """Close the index if it is open; whether that went well."""
         index, self._index = self._index, None
         if index is None:
@@ -102,17 +101,26 @@ class DerivedIndex:
         return True
 
     def _open(self) -> None:
-        number = read_meta(self._connection, self._folder).index
-        self._remove_other_folders(number)
-        if in_use_mark(self._folder, number).exists():
-            raise StoreError("a killed writer left the vector index open", "run `rag rebuild`")
-        self._use(number)
+        meta = self._meta()
+        self._remove_other_folders(meta.index)
+        index = index_folder(self._folder, meta.index)
+        if not manifest.is_whole(index, meta, place(self._folder)):
+            raise StoreError("the vector index is not as it was left", "run `rag rebuild`")
+        self._use(meta.index)
 
     def _use(self, number: int) -> None:
         folder = index_folder(self._folder, number)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        in_use_mark(self._folder, number).touch(mode=0o600)
-        self._index = _chroma(folder)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            manifest.remove(folder)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write {folder}: {error.strerror}", "check the disk"
+            ) from error
+        self._index, self._number = _chroma(folder), number
+
+    def _meta(self) -> Meta:
+        return read_meta(self._connection, self._folder)
 
     def _opened(self) -> "ChromaIndex":
         if self._index is None:
@@ -120,7 +128,7 @@ class DerivedIndex:
         return self._index
 
     def _add(self, ids: Sequence[int]) -> None:
-        dimension = read_meta(self._connection, self._folder).settings.dimension
+        dimension = self._meta().settings.dimension
         self._opened().add(ids, queries.vectors(self._connection, ids, dimension))
 
     def _delete_ghosts(self) -> None:
@@ -128,16 +136,6 @@ class DerivedIndex:
         if ghosts:
             self._opened().delete(ghosts)
             self._connection.execute("DELETE FROM outbox")
-
-    def _is_whole(self) -> bool:
-        """Every live chunk counted, and a search that works."""
-        index = self._opened()
-        ids = queries.live_ids(self._connection)
-        if index.count() != len(ids):
-            return False
-        dimension = read_meta(self._connection, self._folder).settings.dimension
-        sample = queries.vectors(self._connection, ids[:1], dimension)
-        return all(index.search(vector, 1) for vector in sample)
 
     def _remove_other_folders(self, number: int) -> None:
         """Remove what an earlier rebuild, finished or killed, has left."""

@@ -40,7 +40,7 @@ def make_plan(
     prune: bool | None,
     options: LoadOptions,
 ) -> Plan:
-    """Compare the files under `roots` with what the store knows; without roots, with its own.
+    """Compare the files under `roots` with what the store knows; a root that is gone is noted.
 
     `prune` False keeps what vanished, True always removes it, and None removes it unless a whole
     root looks empty: an unmounted folder must not empty a store.
@@ -49,7 +49,10 @@ def make_plan(
     found: dict[str, tuple[Path, FoundFile]] = {}
     problems: list[Problem] = []
     vanished: list[str] = []
-    for root in roots or _remembered(known, notes):
+    for root in roots:
+        if not os.path.lexists(root):
+            notes.append(f"{root} is gone; its files stay in the store (see `rag remove`)")
+            continue
         entries = list(discover(root, lambda name: bool(format_of(name))))
         files = [entry for entry in entries if isinstance(entry, FoundFile)]
         passed = [entry for entry in entries if isinstance(entry, SkippedFile)]
@@ -90,15 +93,6 @@ def absolute(path: Path) -> Path:
     if not os.path.lexists(path):
         raise UsageError(f"no such file or folder: {printable(str(path))}", "check the path")
     return Path(os.path.realpath(path) if path.is_dir() else path.absolute())
-
-
-def _remembered(known: Mapping[str, FileRecord], notes: list[str]) -> Iterator[Path]:
-    """The roots of earlier runs that are still there."""
-    for name in sorted({record.root for record in known.values()}):
-        if os.path.lexists(name):
-            yield Path(name)
-        else:
-            notes.append(f"{name} is gone; its files stay in the store (see `rag remove`)")
 
 
 def _vanished(

@@ -4,7 +4,7 @@ import difflib
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from ingest.commit import blocks_of
 from ingest.errors import StoreDamaged, UsageError
 from ingest.filters import Filter, condition
-from ingest.records import FileRecord, Matrix, Problem, SourceInfo, seal
+from ingest.records import FileRecord, Matrix, Meta, Problem, SourceInfo, seal
 from ingest.types import (
     Chunk,
     Document,
@@ -25,19 +25,12 @@ from ingest.types import (
 from ingest.vectors import IdList, Ids
 
 _REBUILD = "run `rag rebuild`"
-# A stored vector's length may be off by this much through rounding; a flipped byte shows as more.
-_LENGTH_TOLERANCE = 1e-2
 _VECTOR_TYPE = "<f4"
-
-
-def roots(connection: sqlite3.Connection) -> tuple[str, ...]:
-    """The roots from which files were ingested."""
-    rows = connection.execute("SELECT DISTINCT root FROM files ORDER BY root")
-    return tuple(root for (root,) in rows)
 
 
 def sources(connection: sqlite3.Connection, expected: int) -> list[SourceInfo]:
     """Every live document, by source; StoreDamaged where there are not as many as `expected`."""
+    known_files(connection)  # which looks at the seals of what is joined
     # The table itself is read, not an index on it: each row is checked against its seal.
     rows = connection.execute(
         f"""SELECT {_SEALED}, documents.id, path, size
@@ -49,28 +42,24 @@ def sources(connection: sqlite3.Connection, expected: int) -> list[SourceInfo]:
 
 
 def known_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
-    """Every file looked at so far, by path."""
-    rows = connection.execute(
-        """SELECT path, root, size, mtime_ns, sha256, loader, status, problems FROM files
-           WHERE status != 'pending'"""
-    )
-    found = {}
-    for path, root, size, mtime_ns, sha256, loader, status, problems in rows:
-        seen = (size, mtime_ns, sha256, loader, status)
-        found[path] = FileRecord(path, root, *seen, _problems(problems))
-    return found
+    """Every file looked at so far, by path; StoreDamaged where a row of them is not whole."""
+    records = list(file_records(connection))
+    whole = [record for record in records if record is not None]
+    if len(whole) < len(records):
+        raise StoreDamaged("store damaged: what is known of a file has changed on disk", _REBUILD)
+    return {record.path: record for record in whole}
 
 
-def file_sources(connection: sqlite3.Connection) -> dict[str, tuple[str, ...]]:
-    """The sources of the documents that each file holds, by path."""
-    found = defaultdict(list)
+def file_records(connection: sqlite3.Connection) -> Iterator[FileRecord | None]:
+    """Every file looked at so far, None for one whose row is not whole."""
     rows = connection.execute(
-        """SELECT path, source FROM documents JOIN files ON files.id = file_id
-           WHERE live = 1 ORDER BY documents.id"""
+        """SELECT seal, path, root, size, mtime_ns, sha256, loader, status, problems FROM files
+           NOT INDEXED WHERE status != 'pending'"""
     )
-    for path, source in rows:
-        found[path].append(source)
-    return {path: tuple(names) for path, names in found.items()}
+    for sealed, path, root, size, mtime_ns, sha256, loader, status, problems in rows:
+        seen = (path, root, size, mtime_ns, sha256, loader, status)
+        whole = sealed == seal(*seen, problems)
+        yield FileRecord(*seen, _problems(problems)) if whole else None
 
 
 def document(connection: sqlite3.Connection, source: str) -> StoredDocument:
@@ -164,7 +153,7 @@ def chunk_ids(connection: sqlite3.Connection, document_ids: Iterable[int]) -> li
 
 
 def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, StoredChunk]:
-    """The live chunks among `ids`, in the order of `ids`.
+    """The live chunks among `ids`, none of which is of a commit under way, in the order of `ids`.
 
     Texts are read whole and cut here rather than by SQL's substr, because a whole text can be
     checked against its digest: what is quoted was never altered on disk.
@@ -178,18 +167,86 @@ def chunks(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, Stor
     by_document = defaultdict(list)
     for row in rows:
         by_document[row[2]].append(row)
-    found = {}
-    for document_id, source, title, labels, text in _texts(connection, by_document):
-        for chunk_id, *row in by_document[document_id]:
-            c = _chunk(row, text)
-            label = labels[c.page - 1] if labels and c.page else ""
-            header = text[slice(*c.header)] if c.header else ""
-            place = (c.start, c.end, c.text, c.page, c.section)
-            family, vector_id = row[-2:]
-            found[chunk_id] = StoredChunk(
-                chunk_id, source, title, *place, vector_id, family, label, header
-            )
+    documents = list(_texts(connection, by_document))
+    if len(documents) < len(by_document):
+        raise StoreDamaged("store damaged: a chunk has no document", _REBUILD)
+    found = {
+        row[0]: _stored_chunk(row, source, title, labels, metadata, text)
+        for document_id, source, title, labels, metadata, text in documents
+        for row in by_document[document_id]
+    }
     return {chunk_id: found[chunk_id] for chunk_id in wanted if chunk_id in found}
+
+
+def _stored_chunk(
+    row: Sequence[Any],
+    source: str,
+    title: str,
+    labels: Sequence[str],
+    metadata: Mapping[str, str],
+    text: str,
+) -> StoredChunk:
+    chunk = _chunk(row[1:], text)
+    return StoredChunk(
+        id=row[0],
+        source=source,
+        title=title,
+        start=chunk.start,
+        end=chunk.end,
+        text=chunk.text,
+        page=chunk.page,
+        section=chunk.section,
+        vector_id=row[-1],
+        family=row[-2],
+        page_label=labels[chunk.page - 1] if labels and chunk.page else "",
+        header=text[slice(*chunk.header)] if chunk.header else "",
+        document_id=row[2],
+        ordinal=chunk.ordinal,
+        language=metadata.get("language", ""),
+        date=metadata.get("date", ""),
+    )
+
+
+def slices(connection: sqlite3.Connection, places: Sequence[tuple[int, int, int]]) -> list[str]:
+    """The texts of these places: a live document's id, start and end."""
+    texts = {row[0]: row[-1] for row in _texts(connection, {place[0] for place in places})}
+    return [texts[document_id][start:end] for document_id, start, end in places]
+
+
+def titles(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]:
+    """The own titles of these chunks' documents, by chunk; their texts are not read."""
+    owners = connection.execute(
+        "SELECT id, document_id FROM chunks WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(ids)),),
+    ).fetchall()
+    rows = connection.execute(
+        f"""SELECT {_SEALED}, id FROM documents
+            WHERE live = 1 AND id IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list({document_id for _, document_id in owners})),),
+    ).fetchall()
+    for row in rows:
+        _check_seal(row[:_COLUMNS])
+    named = {row[_COLUMNS]: row[3] for row in rows}
+    return {
+        chunk_id: named[document_id] for chunk_id, document_id in owners if document_id in named
+    }
+
+
+def languages(connection: sqlite3.Connection) -> dict[str, int]:
+    """How many live documents are in each language ("" where it is not known)."""
+    rows = connection.execute(
+        """SELECT ifnull(json_extract(metadata, '$.language'), ''), count(*) FROM documents
+           NOT INDEXED WHERE live = 1 GROUP BY 1 ORDER BY 2 DESC, 1"""
+    )
+    return dict(rows.fetchall())
+
+
+def vocabulary(connection: sqlite3.Connection, shortest: int, longest: int) -> dict[str, int]:
+    """The index terms of so many characters, and in how many chunks each stands."""
+    rows = connection.execute(
+        "SELECT term, doc FROM term_rows WHERE length(term) BETWEEN ? AND ?", (shortest, longest)
+    )
+    return dict(rows.fetchall())
 
 
 def live_ids(connection: sqlite3.Connection, filters: Sequence[Filter] = ()) -> Ids:
@@ -218,21 +275,48 @@ def vectors(connection: sqlite3.Connection, ids: IdList, dimension: int) -> Matr
     wanted = [int(chunk_id) for chunk_id in ids]
     rows = connection.execute(
         """SELECT vector FROM json_each(?) JOIN chunks ON chunks.id = json_each.value
-           JOIN vectors ON vectors.id = vector_id ORDER BY json_each.key""",
+           JOIN vectors ON vectors.id = vector_id
+           WHERE vectors.seal = crc32(CAST(vectors.key || vector AS BLOB))
+           ORDER BY json_each.key""",
         (json.dumps(wanted),),
     ).fetchall()
     return _matrix([row[0] for row in rows], len(wanted), dimension)
 
 
-def all_vectors(connection: sqlite3.Connection, dimension: int) -> tuple[Ids, Matrix]:
-    """The ids of all live chunks, ascending, and their vectors."""
+def all_vectors(connection: sqlite3.Connection, meta: Meta) -> tuple[Ids, Matrix]:
+    """The ids of all live chunks, ascending, and their vectors; StoreDamaged where they are not
+    those that were stored."""
     rows = connection.execute(
-        """SELECT chunks.id, vector FROM chunks JOIN vectors ON vectors.id = vector_id
-           WHERE document_id NOT IN (SELECT id FROM documents WHERE live = 0)
-           ORDER BY chunks.id"""
+        f"SELECT chunks.id, vector, {_CHECKSUM} {_SEARCHED} ORDER BY chunks.id"
     ).fetchall()
+    if len(rows) != meta.chunks or sum(row[2] for row in rows) != meta.chunk_sum:
+        raise StoreDamaged("store damaged: chunks or vectors have changed on disk", _REBUILD)
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
-    return ids, _matrix([row[1] for row in rows], len(rows), dimension)
+    return ids, _matrix([row[1] for row in rows], len(rows), meta.settings.dimension)
+
+
+def chunk_sum(connection: sqlite3.Connection, ids: Iterable[int]) -> int:
+    """The checksum of live chunks as they are searched: which vector and how many words each has.
+
+    It is a sum over the chunks, so that a commit has to look at its own alone.
+    """
+    row = connection.execute(
+        f"""SELECT ifnull(sum({_CHECKSUM}), 0) {_SEARCHED}
+            WHERE chunks.id IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(ids)),),
+    )
+    return int(row.fetchone()[0])
+
+
+def term_sum(connection: sqlite3.Connection) -> int:
+    """The checksum of the lexical index; small beside the texts, and read whole."""
+    # Opening the list of terms makes FTS5 write out what the open transaction has given it.
+    connection.execute("SELECT 1 FROM term_rows LIMIT 1").fetchone()
+    row = connection.execute(
+        """SELECT (SELECT sum(crc32(CAST(id || block AS BLOB))) FROM terms_data) + (SELECT
+           ifnull(sum(crc32(CAST(segid || ' ' || pgno || term AS BLOB))), 0) FROM terms_idx)"""
+    )
+    return int(row.fetchone()[0])
 
 
 def lexical(
@@ -275,9 +359,13 @@ def outbox(connection: sqlite3.Connection) -> list[int]:
     return [chunk_id for (chunk_id,) in connection.execute("SELECT chunk_id FROM outbox")]
 
 
+_SEARCHED = """FROM chunks NOT INDEXED JOIN vectors ON vectors.id = vector_id
+    JOIN terms_docsize ON terms_docsize.id = chunks.id"""
+_CHECKSUM = """crc32(CAST(chunks.id || ' ' || document_id || ' ' || vector_id || ' ' || sz || vector
+    AS BLOB))"""
 # A row's seal and the columns it covers, in their order.
-_SEALED = """seal, file_id, source, title, media_type, documents.sha256, page_starts, page_labels,
-    metadata, structure, chunk_count, family"""
+_SEALED = """documents.seal, file_id, source, title, media_type, documents.sha256, page_starts,
+    page_labels, metadata, structure, chunk_count, family"""
 _COLUMNS = 12
 _CHUNK = """seal, document_id, ordinal, start, stop, page, section, tokens, header_start,
     header_stop, family, vector_id"""
@@ -317,8 +405,8 @@ def _document(connection: sqlite3.Connection, document_id: int) -> tuple[Documen
 
 def _texts(
     connection: sqlite3.Connection, document_ids: Iterable[int]
-) -> Iterator[tuple[int, str, str, list[str], str]]:
-    """Id, source, shown title, page labels and text of live documents."""
+) -> Iterator[tuple[int, str, str, list[str], dict[str, str], str]]:
+    """Id, source, shown title, page labels, metadata and text of live documents."""
     rows = connection.execute(
         f"""SELECT {_SEALED}, text, documents.id
            FROM json_each(?) JOIN documents ON documents.id = json_each.value WHERE live = 1""",
@@ -326,16 +414,20 @@ def _texts(
     )
     for row in rows:
         _check_seal(row[:_COLUMNS])
-        source, title, sha256, labels = row[2], row[3], row[5], row[7]
+        source, title, sha256, labels, metadata = row[2], row[3], row[5], row[7], row[8]
         text, document_id = row[_COLUMNS:]
         _check_text(source, text, sha256)
-        yield document_id, source, shown_title(title, source), json.loads(labels), text
+        shown = shown_title(title, source)
+        yield document_id, source, shown, json.loads(labels), json.loads(metadata), text
 
 
 def _chunk(row: Sequence[Any], text: str) -> Chunk:
     _check_seal(row)
     _, _, ordinal, start, stop, page, section, tokens, header_start, header_stop, _, _ = row
     header = None if header_start is None else (header_start, header_stop)
+    for first, last in filter(None, ((start, stop), header)):
+        if not 0 <= first <= last <= len(text):  # as a store that was made to mislead may have it
+            raise StoreDamaged("store damaged: a chunk lies outside its document", _REBUILD)
     return Chunk(ordinal, start, stop, text[start:stop], page, section, tokens, header)
 
 
@@ -359,9 +451,4 @@ def _matrix(blobs: Sequence[object], count: int, dimension: int) -> Matrix:
     blob = b"".join(part for part in blobs if isinstance(part, bytes))
     if len(blob) != count * dimension * 4:
         raise StoreDamaged("store damaged: a chunk or its vector is missing", _REBUILD)
-    matrix = np.frombuffer(blob, _VECTOR_TYPE).reshape(count, dimension)
-    lengths = np.einsum("ij,ij->i", matrix, matrix)
-    # Written so that a length that is no number fails too.
-    if not bool((np.abs(lengths - 1.0) < _LENGTH_TOLERANCE).all()):
-        raise StoreDamaged("store damaged: a vector has changed on disk", _REBUILD)
-    return matrix
+    return np.frombuffer(blob, _VECTOR_TYPE).reshape(count, dimension)

@@ -13,21 +13,25 @@ from pathlib import Path
 
 from ingest import queries
 from ingest.check import integrity_problem
-from ingest.commit import Analyse
-from ingest.errors import RagError, StoreDamaged, StoreMismatch, StoreMissing, UsageError
+from ingest.errors import RagError, StoreBusy, StoreDamaged, StoreMissing, UsageError
 from ingest.lock import WriterLock
-from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Meta, Vectors
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Vectors
 from ingest.schema import (
     DATABASE,
     LOCK,
+    NEWEST,
+    check_owner,
+    check_place,
     create,
+    is_behind,
+    newest,
+    note_newest,
     open_writer,
     read_meta,
     transaction,
     translate_errors,
     write_meta,
 )
-from ingest.words import terms as index_terms
 from ingest.writer import Writer
 
 _FRESH = "rebuild.sqlite3"
@@ -55,7 +59,7 @@ class _Saved:
     vectors: Vectors
 
 
-def rebuild(folder: Path, analyse: Analyse = index_terms, wait: float = 5.0) -> Rebuilt:
+def rebuild(folder: Path, wait: float = 5.0) -> Rebuilt:
     """Make the store in `folder` anew from itself; nothing is embedded again.
 
     Raises StoreMissing, StoreBusy, StoreMismatch, and StoreDamaged where not even the list of
@@ -64,58 +68,72 @@ def rebuild(folder: Path, analyse: Analyse = index_terms, wait: float = 5.0) -> 
     path, fresh = folder / DATABASE, folder / _FRESH
     if not path.is_file():
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
-    with WriterLock(folder / LOCK, wait), translate_errors(folder):
+    check_place(folder)
+    check_owner(folder)
+    with WriterLock(folder / LOCK, wait):
         for journal in _JOURNALS:  # what a killed rebuild left
             fresh.with_name(_FRESH + journal).unlink(missing_ok=True)
-        with closing(_opened(path, folder)) as old, closing(open_writer(fresh)) as new:
-            meta = _readable_meta(old, folder)
-            problem = integrity_problem(old)
-            create(new, meta.settings)
-            with transaction(new):
-                started = replace(meta, index=meta.index + 1, documents=0, chunks=0)
-                write_meta(new, replace(started, created=read_meta(new, folder).created))
-            with Writer(folder, new, analyse, lambda step: None) as writer:
-                lost = _copy(old, writer)
-            saved = read_meta(new, folder)
-            damaged = bool(problem) or saved.documents + len(lost) != meta.documents
-            if lost or damaged:
-                # Which files the missing documents came from is not known: all are read again.
-                new.execute("UPDATE files SET sha256 = '', mtime_ns = 0")
-            with suppress(sqlite3.DatabaseError):  # a damaged file has nothing to keep
-                old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        try:
+            with (
+                translate_errors(folder),
+                closing(open_writer(path)) as old,
+                closing(open_writer(fresh)) as new,
+            ):
+                rebuilt = _rebuilt(folder, old, new)
+                _merge_journal(old, folder)
+                saved = read_meta(new, folder)
+        except StoreDamaged as error:
+            raise StoreDamaged(
+                f"store damaged beyond repair: {folder}",
+                f"delete {folder} and run `rag ingest PATH` again",
+            ) from error
         for journal in _JOURNALS[1:]:
             path.with_name(DATABASE + journal).unlink(missing_ok=True)
+        (folder / NEWEST).unlink(missing_ok=True)
         fresh.replace(path)
+        note_newest(folder, saved)
+    return rebuilt
+
+
+def _rebuilt(folder: Path, old: sqlite3.Connection, new: sqlite3.Connection) -> Rebuilt:
+    """Fill a new database with what is whole in the old one."""
+    meta = read_meta(old, folder)
+    damaged = bool(integrity_problem(old)) or is_behind(meta, newest(folder))
+    records = _records(old)
+    create(new, meta.settings, meta.home)
+    with transaction(new):
+        started = replace(meta, documents=0, chunks=0, chunk_sum=0)
+        write_meta(new, replace(started, created=read_meta(new, folder).created))
+    with Writer(folder, new, lambda step: None) as writer:
+        lost = _copy(old, writer, records)
+        saved = read_meta(new, folder)
+        damaged = damaged or saved.documents + len(lost) != meta.documents
+        if lost or damaged:
+            # Which files the missing documents came from is not known: all are read again.
+            records = {p: replace(r, sha256="", mtime_ns=0) for p, r in records.items()}
+        writer.record(list(records.values()))
     return Rebuilt(saved.documents, saved.chunks, tuple(lost), damaged)
 
 
-def _opened(path: Path, folder: Path) -> sqlite3.Connection:
-    try:
-        return open_writer(path)
-    except sqlite3.DatabaseError as error:
-        raise _beyond_repair(folder) from error
+def _merge_journal(old: sqlite3.Connection, folder: Path) -> None:
+    """Until the new file takes its place, the old one has to be whole without its journal."""
+    with suppress(sqlite3.DatabaseError):  # a damaged file has nothing to keep
+        if old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise StoreBusy(f"another process is reading {folder}", "run it again after that")
 
 
-def _readable_meta(connection: sqlite3.Connection, folder: Path) -> Meta:
-    try:
-        return read_meta(connection, folder)
-    except StoreMismatch:
-        raise
-    except (sqlite3.DatabaseError, StoreDamaged) as error:
-        raise _beyond_repair(folder) from error
+def _records(old: sqlite3.Connection) -> dict[str, FileRecord]:
+    """What is known of files, as far as it can be read."""
+    records = {}
+    with suppress(sqlite3.DatabaseError, ValueError, TypeError):
+        for record in queries.file_records(old):
+            if record is not None:
+                records[record.path] = record
+    return records
 
 
-def _beyond_repair(folder: Path) -> StoreDamaged:
-    return StoreDamaged(
-        f"store damaged beyond repair: {folder}",
-        f"delete {folder} and run `rag ingest PATH` again",
-    )
-
-
-def _copy(old: sqlite3.Connection, writer: Writer) -> list[str]:
+def _copy(old: sqlite3.Connection, writer: Writer, records: dict[str, FileRecord]) -> list[str]:
     """Commit what is whole; returned are the names of the documents that are not."""
-    with _reading():
-        records = queries.known_files(old)
     lost: list[str] = []
     batch: list[_Saved] = []
     for document_id in _document_ids(old):
@@ -129,9 +147,7 @@ def _copy(old: sqlite3.Connection, writer: Writer) -> list[str]:
         if len(batch) >= _BATCH:
             lost += _commit(batch, writer)
             batch = []
-    lost += _commit(batch, writer)
-    writer.record(list(records.values()))
-    return lost
+    return lost + _commit(batch, writer)
 
 
 def _saved(

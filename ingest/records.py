@@ -103,7 +103,11 @@ class StoreStatus:
 @dataclass(frozen=True, slots=True)
 class Meta:
     """What the store's own record says: `index` is the number of the live index folder,
-    `documents` and `chunks` count what is live.
+    `documents` and `chunks` count what is live, `chunk_sum` and `term_sum` are the checksums of
+    what is searched.
+
+    `home` is the place where it was made, and `roots` are those that were named there by a person:
+    a store from elsewhere may name any folder as the root of its files.
     """
 
     format: int
@@ -113,6 +117,10 @@ class Meta:
     created: str
     documents: int = 0
     chunks: int = 0
+    chunk_sum: int = 0
+    term_sum: int = 0
+    home: int = 0
+    roots: frozenset[str] = frozenset()
 
 
 def seal(*values: str | int | None) -> int:

@@ -1,28 +1,50 @@
 """The store's database file: where it lies, how it is opened, and what its errors mean.
 
 .rag/store.sqlite3     the truth (SQLite in WAL mode)
+.rag/newest            which state of it was acknowledged last
 .rag/lock              the writer lock
 .rag/index-<n>/        the vector index made from it
+
+A store may come from a stranger, or be damaged anywhere: its tables must be the known ones, and
+nothing in its folder may lead out of it.
 """
 
 import json
 import os
+import shutil
 import sqlite3
+import stat
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 from ingest.config import IndexSettings
-from ingest.errors import StoreBusy, StoreDamaged, StoreError, StoreMismatch, StoreMissing
-from ingest.records import Meta
+from ingest.errors import (
+    StoreBusy,
+    StoreDamaged,
+    StoreError,
+    StoreMismatch,
+    StoreMissing,
+    UsageError,
+)
+from ingest.records import Meta, seal
 
 # Raise it whenever schema.sql changes: a store of another format is refused, never misread.
-FORMAT = 2
+FORMAT = 3
 DATABASE = "store.sqlite3"
 LOCK = "lock"
+NEWEST = "newest"
+_NUMBERS = (
+    "format", "generation", "index", "documents", "chunks", "chunk_sum", "term_sum", "home",
+)  # fmt: skip
+_NOT_WRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR})
+# With less free disk than this in bytes a failure is taken for a full disk.
+_ROOM = 1 << 20
 _BUSY_MS = 5000
 _CACHE_KIB = 16_384
 _REBUILD = "run `rag rebuild`"
@@ -33,10 +55,53 @@ def index_folder(folder: Path, number: int) -> Path:
     return folder / f"index-{number}"
 
 
-def in_use_mark(folder: Path, number: int) -> Path:
-    """Stands in an index folder while a writer has it open; one that outlives its writer tells of
-    a kill, after which Chroma's files may be torn in ways that no query shows."""
-    return index_folder(folder, number) / "in-use"
+def check_place(folder: Path) -> None:
+    """StoreError where a link or a device in the store's folder stands for one of its files."""
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a journal that its writer has just removed
+            mode = path.lstat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise StoreError(
+                    f"{path} leads out of the store or is no file",
+                    f"remove it, or delete {folder} and run `rag ingest PATH` again",
+                )
+
+
+def check_owner(folder: Path) -> None:
+    """StoreError where the folder belongs to another user: what is written there is theirs."""
+    owner = folder.stat().st_uid
+    if owner != os.geteuid():
+        raise StoreError(
+            f"{folder} belongs to another user ({owner})",
+            "ingest into a store of your own: `--store DIR`",
+        )
+
+
+def is_full(folder: Path) -> bool:
+    """Whether the disk has no room left, which libraries say in many words that do not name it."""
+    try:
+        return shutil.disk_usage(folder).free < _ROOM
+    except OSError:
+        return False
+
+
+def place(folder: Path) -> int:
+    """A number that a copy of the folder does not have, nor a store that was made elsewhere."""
+    return folder.stat().st_ino
+
+
+def followed_roots(folder: Path, meta: Meta) -> frozenset[str]:
+    """The roots that a person has named for this store, here.
+
+    Raises UsageError for a store that was copied or unpacked: it could name any folder of this
+    machine as the root of its files, and what is there would be taken in.
+    """
+    if meta.home != place(folder):
+        raise UsageError(
+            f"{folder} was made elsewhere; the folders it names are not read without your word",
+            "name them once: `rag ingest PATH…`; `rag status` lists them",
+        )
+    return meta.roots
 
 
 def open_reader(folder: Path) -> sqlite3.Connection:
@@ -46,10 +111,12 @@ def open_reader(folder: Path) -> sqlite3.Connection:
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
     try:
         return _readable(path, "mode=ro")
-    except sqlite3.OperationalError:
-        # WAL needs to write a file beside the database, which a read-only folder does not allow.
-        # An empty or missing journal shows that nobody is writing: the file is whole as it stands.
-        if os.access(folder, os.W_OK) or _has_content(path.with_name(f"{DATABASE}-wal")):
+    except sqlite3.OperationalError as error:
+        # WAL needs to write a file beside the database, which neither a read-only folder nor a full
+        # disk allows. An empty or missing journal shows that nobody is writing: the file is whole
+        # as it stands.
+        blocked = error.sqlite_errorcode & 0xFF in _NOT_WRITABLE
+        if not blocked or _has_content(path.with_name(f"{DATABASE}-wal")):
             raise
         return _readable(path, "mode=ro&immutable=1")
 
@@ -73,13 +140,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def create(connection: sqlite3.Connection, settings: IndexSettings) -> None:
-    """Make the tables of an empty database, all or nothing."""
-    schema = files("ingest").joinpath("schema.sql").read_text(encoding="utf-8")
+def create(connection: sqlite3.Connection, settings: IndexSettings, home: int) -> None:
+    """Make the tables of an empty database, all or nothing; `home` is its folder's `place`."""
     # executescript would commit a transaction that was open before it, so the script opens one.
-    connection.executescript(f"BEGIN IMMEDIATE;\n{schema}")
+    connection.executescript(f"BEGIN IMMEDIATE;\n{_schema()}")
     created = datetime.now(UTC).isoformat(timespec="microseconds")
-    write_meta(connection, Meta(FORMAT, settings, 0, 0, created))
+    write_meta(connection, Meta(FORMAT, settings, 0, 0, created, home=home))
     connection.execute("COMMIT")
 
 
@@ -92,36 +158,73 @@ def read_meta(connection: sqlite3.Connection, folder: Path) -> Meta:
     """The store's own record; StoreMismatch for another format, StoreDamaged for nonsense."""
     if is_empty(connection):
         raise StoreMissing(f"the store in {folder} is empty", "run `rag ingest PATH`")
-    values = dict(connection.execute("SELECT key, value FROM meta").fetchall())
+    values = dict(connection.execute("SELECT key, value FROM meta ORDER BY key").fetchall())
     try:
+        sealed = values.pop("seal", None)
+        if sealed is not None and sealed != str(seal(*values.values())):
+            raise ValueError("its seal is broken")
         found = int(values["format"])
         if found != FORMAT:
             raise StoreMismatch(
                 f"{folder} was made by store format {found}; this version uses {FORMAT}",
                 f"delete {folder} and run `rag ingest PATH` again",
             )
+        if _tables(connection) != _known_tables():
+            raise ValueError("its tables are not those of a store")
         settings = IndexSettings(**json.loads(values["settings"]))
-        numbers = (int(values[name]) for name in ("generation", "index", "documents", "chunks"))
-        generation, index, documents, chunks = numbers
-        return Meta(found, settings, generation, index, values["created"], documents, chunks)
+        numbers = {name: int(values[name]) for name in _NUMBERS}
+        roots = frozenset(json.loads(values["roots"]))
+        return Meta(settings=settings, created=values["created"], roots=roots, **numbers)
     except (KeyError, ValueError, TypeError) as error:
         raise StoreDamaged(
-            f"store damaged: {folder}: its record is unreadable", _REBUILD
+            f"store damaged: {folder}: its record is unreadable: {error}", _REBUILD
         ) from error
 
 
 def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
     """Write the store's own record inside the open transaction."""
-    values = {
-        "format": str(meta.format),
-        "settings": json.dumps(asdict(meta.settings)),
-        "generation": str(meta.generation),
-        "index": str(meta.index),
-        "created": meta.created,
-        "documents": str(meta.documents),
-        "chunks": str(meta.chunks),
-    }
+    values = {name: str(getattr(meta, name)) for name in (*_NUMBERS, "created")}
+    values["settings"] = json.dumps(asdict(meta.settings))
+    values["roots"] = json.dumps(sorted(meta.roots))
+    values["seal"] = str(seal(*(values[key] for key in sorted(values))))
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+def newest(folder: Path) -> str:
+    """What the last commit has noted of itself outside the database; "" where there is no note.
+
+    Read it before the snapshot that it is compared with.
+    """
+    try:
+        return (folder / NEWEST).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def note_newest(folder: Path, meta: Meta) -> None:
+    """Note which state was acknowledged, after its commit.
+
+    SQLite ends a journal at the first frame that is torn: that of a killed writer is one, but so
+    is one that was damaged later, and whole commits behind it would be gone without a word.
+    """
+    with suppress(OSError):  # on a full disk the commit holds all the same, and needs no note
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        descriptor = os.open(folder / NEWEST, flags, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
+            file.write(f"{meta.created} {meta.generation}")
+
+
+def is_behind(meta: Meta, noted: str) -> bool:
+    """Whether this is an older state than the noted one, or a state of another store."""
+    created, _, generation = noted.rpartition(" ")
+    same = created == meta.created and generation.isdigit()
+    return bool(noted) and not (same and int(generation) <= meta.generation)
+
+
+def check_newest(folder: Path, meta: Meta, noted: str) -> None:
+    """StoreDamaged where the note, unchanged since it was read, tells of a newer state."""
+    if is_behind(meta, noted) and newest(folder) == noted:
+        raise StoreDamaged(f"store damaged: {folder}: its last changes are missing", _REBUILD)
 
 
 @contextmanager
@@ -153,13 +256,13 @@ def translate_errors(folder: Path) -> Iterator[None]:
 def _translated(error: sqlite3.DatabaseError, folder: Path) -> StoreError:
     # The low byte is the primary result code; a few errors raised by the module have none.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code in _NOT_WRITABLE and is_full(folder)):
         return StoreError(f"the disk is full: {folder}", "free some space and run it again")
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"the store is read-only: {folder}", "check its owner and permissions")
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return StoreBusy(f"another process is using {folder}", "wait a moment and run it again")
-    if code in {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR}:
+    if code in _NOT_WRITABLE:
         return StoreError(
             f"the store cannot be read or written: {folder}: {error}", "check the disk"
         )
@@ -181,8 +284,36 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
     )
+    # A stranger's database runs no code of its own and is not trusted to be well formed.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
     connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     return connection
+
+
+@cache
+def _schema() -> str:
+    return files("ingest").joinpath("schema.sql").read_text(encoding="utf-8")
+
+
+@cache
+def _known_tables() -> list[tuple[str, ...]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(_schema())
+        return _tables(connection)
+    finally:
+        connection.close()
+
+
+def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """Every table, index, view and trigger, and how all but those of FTS5 were made."""
+    rows = connection.execute(
+        """SELECT type, name, tbl_name, iif(name GLOB 'terms_*', '', sql) FROM sqlite_schema
+           ORDER BY name, type"""
+    )
+    return rows.fetchall()
 
 
 def _has_content(path: Path) -> bool:

@@ -1,15 +1,18 @@
--- Store format 2. SQLite is the truth; the vector index beside it can always be made again.
+-- Store format 3. SQLite is the truth; the vector index beside it can always be made again.
+-- Its pages have no checksums, and a changed byte mostly still reads like a value: a seal is the
+-- CRC-32 of the rest of its row, so that nothing is answered from what has changed on disk.
 
--- format, settings (JSON), generation, index (number of the live index folder), created, and how
--- many documents and chunks are live: a row that a damaged page hides is missed by its absence.
+-- format, settings (JSON), generation, index (number of the live index folder), created; how many
+-- documents and chunks are live: a row that a damaged page hides is missed by its absence; the sums
+-- of queries.chunk_sum and queries.term_sum; home and roots: see Meta; seal.
 CREATE TABLE meta (
     key TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
 -- One row a file that was looked at. 'pending' stands only between the two transactions of a
--- commit and is taken away by recovery. problems: a JSON list of [source, message, hint, skipped],
--- what could not be read of the file or of the files in it.
+-- commit and is taken away by recovery; its seal is 0. problems: a JSON list of [source, message,
+-- hint, skipped], what could not be read of the file or of the files in it.
 CREATE TABLE files (
     id INTEGER PRIMARY KEY,
     path TEXT NOT NULL UNIQUE,
@@ -19,14 +22,15 @@ CREATE TABLE files (
     sha256 TEXT NOT NULL,
     loader TEXT NOT NULL,
     status TEXT NOT NULL CHECK (status IN ('pending', 'ok', 'skipped', 'failed')),
-    problems TEXT NOT NULL
+    problems TEXT NOT NULL,
+    seal INTEGER NOT NULL
 );
 
 -- live = 0 only between the two transactions of a commit. title is empty where the document has
 -- none of its own. structure: its blocks (JSON), from which it can be cut anew. family is equal for
 -- documents that are nearly the same. The text comes last: the columns before it are then read
--- without walking its pages. seal: CRC-32 of the row but for id, live and text, of which sha256 is
--- the digest.
+-- without walking its pages. seal: of the row but for id, live and text, of which sha256 is the
+-- digest.
 CREATE TABLE documents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     file_id INTEGER NOT NULL REFERENCES files (id) ON DELETE CASCADE,
@@ -52,13 +56,14 @@ CREATE INDEX documents_pending ON documents (id) WHERE live = 0;
 CREATE TABLE vectors (
     id INTEGER PRIMARY KEY,
     key BLOB NOT NULL UNIQUE,
-    vector BLOB NOT NULL
+    vector BLOB NOT NULL,
+    seal INTEGER NOT NULL
 );
 
 -- Half-open offsets in code points of the document's text; header_start and header_stop are those
 -- of the table header that belongs above the chunk. family is equal for chunks whose texts are
 -- nearly the same. An id is never given twice, so that a ghost in the vector index cannot take the
--- place of a later chunk. seal: CRC-32 of the row but for its id.
+-- place of a later chunk.
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     document_id INTEGER NOT NULL REFERENCES documents (id) ON DELETE CASCADE,

@@ -9,13 +9,17 @@ or a lower-case continuation says otherwise.
 import re
 from collections.abc import Iterator
 
+# A row of a table: of Markdown, of our loaders, or cells apart on a line of plain text.
+_ROW = r"\||[^|]{0,200}\S \| |\S+(?: {1,2}\S+)*(?: {4,}|\t+)\S"
 # A line that begins a block of its own whatever stands before it, by its first characters.
 _LINE_START = re.compile(
     r"[ \t]*(?:\#{1,6}[ \t]|[-*+\u2022\u2023\u25aa\u25cf\u00b7][ \t]|\(?\d{1,3}[.)][ \t]"
-    r"|\(?[a-zA-Z]\)[ \t]|\||```|~~~|:::|---|===|\*\*\*)"
+    rf"|\(?[a-zA-Z]\)[ \t]|{_ROW}|```|~~~|:::|---|===|\*\*\*)"
 )
 # Such a line is one span by itself: what follows it begins another.
-_LINE_ALONE = re.compile(r"[ \t]*(?:\#{1,6}[ \t]|\||```|~~~|:::|-{3,}\s*$|={3,}\s*$|\*{3,}\s*$)")
+_LINE_ALONE = re.compile(
+    rf"[ \t]*(?:\#{{1,6}}[ \t]|{_ROW}|```|~~~|:::|-{{3,}}\s*$|={{3,}}\s*$|\*{{3,}}\s*$)"
+)
 _LIST_MARKER = re.compile(r"[ \t]*(?:\(?(?:\d{1,3}|[a-zA-Z])[.)]|[-*+\u2022])[ \t]+")
 _BREAKS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
@@ -35,6 +39,11 @@ _LAST_WORD = re.compile(r"[^\s(\[\"'\u201c\u2018/\u2013\u2014-]*$")
 _NEXT = re.compile(rf"\s+[{_OPENING}]*(\S)")
 _WORD = re.compile(r"\w+")
 _INITIALS = re.compile(r"[A-Z](?:\.[A-Z])*")
+# German ordinals ("am 3. Mai"), and abbreviations with a space inside ("z. B.").
+_ORDINAL = re.compile(
+    r"\b(?:am|im|der|die|das|dem|den|des|vom|zum|zur|bis|ab|seit)\s\d{1,2}$", re.IGNORECASE
+)
+_ONE_LETTER = re.compile(r"[^\W\d_]\.")
 
 _TITLES = (
     "Mr Mrs Ms Dr Prof Rev Hon Gen Col Capt Cmdr Lt Sgt Maj Gov Sen Rep Pres St Messrs Mme Mlle"
@@ -47,6 +56,9 @@ _BEFORE_NUMBERS = (
 _AT_EITHER_PLACE = (
     "inc ltd corp co llc jr sr bros etc u.s u.k u.n e.u a.m p.m d.c ph.d m.d b.a m.a dept est ca"
 )
+_AFTER_ORDINALS = (
+    "januar februar märz april mai juni juli august september oktober november dezember jahrhundert"
+)
 _FIRST_WORDS = (
     "the a an this that these those it he she they we you i in on at for from after before if "
     "when while as but and or however since although there here its his her their our by to with"
@@ -57,6 +69,8 @@ _NEVER_LAST = frozenset([*_TITLES.split(), *_ABBREVIATIONS.split()])
 _BEFORE_NUMBER = frozenset(_BEFORE_NUMBERS.split())
 # It does behind these only if a word follows that commonly begins a sentence.
 _PERHAPS_LAST = frozenset(_AT_EITHER_PLACE.split())
+# A short number before one of these is a German ordinal: "am 3. Mai".
+_ORDINAL_NOUNS = frozenset(_AFTER_ORDINALS.split())
 _STARTERS = frozenset(_FIRST_WORDS.split())
 
 
@@ -140,6 +154,8 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool
         return False
     if stop.group() != ".":
         return True  # an ellipsis, or a quotation mark or bracket after the stop
+    if _ORDINAL.search(text, max(start, stop.start() - 8), stop.start()):
+        return False
     found = _LAST_WORD.search(text, max(start, stop.start() - 24), stop.start())
     return _word_may_end(found.group() if found else "", text, following.start(1))
 
@@ -149,12 +165,15 @@ def _word_may_end(word: str, text: str, next_start: int) -> bool:
     folded = word.casefold()
     if word in _NEVER_LAST or folded in _NEVER_LAST:
         return False
+    if len(word) == 1 and word.isalpha() and _ONE_LETTER.match(text, next_start):
+        return False
     if folded in _BEFORE_NUMBER and text[next_start].isdigit():
         return False
+    following = _WORD.match(text, next_start)
+    following_word = following.group().casefold() if following else ""
     if folded in _PERHAPS_LAST or _INITIALS.fullmatch(word):
-        following = _WORD.match(text, next_start)
-        return following is not None and following.group().casefold() in _STARTERS
-    return True
+        return following_word in _STARTERS
+    return not (word.isdigit() and len(word) <= 2 and following_word in _ORDINAL_NOUNS)
 
 
 def _trimmed(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -5,6 +5,7 @@ an index made from the truth above it. Writing is in ingest/writer.py.
 """
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from pathlib import Path
 from threading import local
 from typing import Self
 
-from ingest import queries
-from ingest.check import check_truth
+from ingest import queries, spelling
+from ingest.check import check_indexes, check_terms, check_truth
 from ingest.config import IndexSettings
 from ingest.connections import ReaderPool
 from ingest.dense import EXACT_LIMIT, DenseSearch, check_index
+from ingest.errors import StoreDamaged
 from ingest.filters import Filter
 from ingest.records import (
     DocumentCommit,
@@ -29,9 +31,15 @@ from ingest.records import (
     Vectors,
     vector_key,
 )
-from ingest.schema import read_meta, translate_errors
+from ingest.schema import (
+    check_newest,
+    check_place,
+    followed_roots,
+    newest,
+    read_meta,
+    translate_errors,
+)
 from ingest.types import Hit, StoredChunk, StoredDocument
-from ingest.words import terms as index_terms
 from ingest.writer import Writer, open_store
 
 __all__ = [
@@ -48,8 +56,11 @@ __all__ = [
 ]
 
 # What a term in the heading path counts against one in the text.
-HEADING_WEIGHT = 1.0
+HEADING_WEIGHT = 2.0
 BODY_WEIGHT = 1.0
+# What a value raises that is not of the kind its column should hold, as in a store that was made
+# to mislead.
+_UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +75,19 @@ class Store:
     """An open store, read-only and usable from several threads at once.
 
     Every method answers from the newest generation at the moment of the call; inside `snapshot`
-    all calls of that thread answer from the same one.
+    all calls of that thread answer from the same one. What has changed on disk is StoreDamaged,
+    never an answer: of each generation all that is searched is checked once, of a store above
+    `exact_limit` chunks the index of words and what is quoted.
     """
 
     def __init__(self, folder: Path, exact_limit: int = EXACT_LIMIT) -> None:
         self._folder = folder
         self._pool = ReaderPool(folder)
+        self._exact_limit = exact_limit
         self._dense = DenseSearch(folder, exact_limit)
+        self._checked_terms = 0
+        self._languages: tuple[tuple[str, int], tuple[str, ...]] = (("", 0), ())
+        self._checked_documents = ("", 0)
         self._thread = local()
 
     @classmethod
@@ -80,6 +97,7 @@ class Store:
         Raises StoreMissing, StoreMismatch (another format) or StoreDamaged.
         """
         store = cls(folder, exact_limit)
+        check_place(folder)
         with store.snapshot():
             return store
 
@@ -87,19 +105,18 @@ class Store:
     def write(
         folder: Path,
         settings: IndexSettings,
-        analyse: Callable[[str], list[str]] = index_terms,
         checkpoint: Callable[[str], None] = lambda step: None,
         wait: float = 5.0,
     ) -> AbstractContextManager[Writer]:
         """Open the store in `folder` for writing, making it where there is none.
 
-        `analyse` gives the index terms of a text. `checkpoint` is called with a name between the
+        `checkpoint` is called with a name between the
         steps of a commit, so that a test can stop the process exactly there. `settings` are those
         of a new store; an old one keeps its own, until `Writer.reshape`. Raises StoreBusy when
         another writer has not finished within `wait` seconds, StoreMismatch for a store of another
         format, StoreDamaged.
         """
-        return open_store(folder, settings, analyse, checkpoint, wait)
+        return open_store(folder, settings, checkpoint, wait)
 
     def __enter__(self) -> Self:
         return self
@@ -124,19 +141,19 @@ class Store:
     @property
     def generation(self) -> int:
         """Counts the commits: a higher number means that something has changed."""
-        with self._session() as session:
+        with self._reading() as session:
             return session.meta.generation
 
     @property
     def settings(self) -> IndexSettings:
         """The settings the store was made with."""
-        with self._session() as session:
+        with self._reading() as session:
             return session.meta.settings
 
     @property
     def chunk_count(self) -> int:
         """How many chunks can be found."""
-        with self._session() as session:
+        with self._reading() as session:
             return session.meta.chunks
 
     @property
@@ -149,13 +166,14 @@ class Store:
 
         Calling it is never needed for right answers; a server calls it to answer sooner.
         """
-        with self._session() as session:
+        with self._reading() as session:
             self._dense.prepare(session.connection, session.meta)
             return session.meta.generation
 
     def status(self) -> StoreStatus:
         """What the store holds."""
-        with self._session() as session:
+        with self._reading() as session:
+            files = queries.known_files(session.connection)
             return StoreStatus(
                 documents=session.meta.documents,
                 chunks=session.meta.chunks,
@@ -163,48 +181,81 @@ class Store:
                 format=session.meta.format,
                 generation=session.meta.generation,
                 embedding_model=session.meta.settings.model,
-                roots=queries.roots(session.connection),
+                roots=tuple(sorted({record.root for record in files.values()})),
             )
 
     def sources(self) -> list[SourceInfo]:
         """Every document, by source."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.sources(session.connection, session.meta.documents)
 
     def known_files(self) -> dict[str, FileRecord]:
         """Every file looked at so far, by path."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.known_files(session.connection)
+
+    def followed(self) -> frozenset[str]:
+        """The roots whose files may be read again; UsageError for a store from elsewhere."""
+        with self._session() as session:
+            return followed_roots(self._folder, session.meta)
 
     def file_sources(self) -> dict[str, tuple[str, ...]]:
         """The sources of the documents that each file holds, by path."""
-        with self._session() as session:
-            return queries.file_sources(session.connection)
+        found = defaultdict(list)
+        for info in sorted(self.sources(), key=lambda info: info.id):
+            found[info.path].append(info.source)
+        return {path: tuple(names) for path, names in found.items()}
 
     def check(self) -> None:
         """Read the whole store; StoreDamaged where any part of it contradicts another."""
-        with self._session() as session:
+        with self._reading() as session:
             check_truth(session.connection, session.meta)
-            check_index(self._folder, session.connection, session.meta)
+            check_index(self._folder, session.meta)
 
     def document(self, source: str) -> StoredDocument:
         """The document with this source; UsageError with near names where there is none."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.document(session.connection, source)
 
     def document_by_id(self, document_id: int) -> StoredDocument:
         """The document with this id; UsageError where there is none."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.document_by_id(session.connection, document_id)
 
     def chunks(self, ids: Iterable[int]) -> dict[int, StoredChunk]:
         """The chunks among `ids` that are live, in the order of `ids`."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.chunks(session.connection, ids)
+
+    def slices(self, places: Sequence[tuple[int, int, int]]) -> list[str]:
+        """The texts of these places: the id of a document, start and end."""
+        with self._reading() as session:
+            return queries.slices(session.connection, places)
+
+    def titles(self, ids: Iterable[int]) -> dict[int, str]:
+        """The own titles of these chunks' documents ("" where one has none), by chunk."""
+        with self._reading() as session:
+            return queries.titles(session.connection, ids)
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages of the documents, the most frequent first."""
+        with self._reading() as session:
+            key = (session.meta.created, session.meta.generation)
+            if self._languages[0] != key:
+                self._languages = key, tuple(queries.languages(session.connection))
+            return self._languages[1]
+
+    def nearest_term(self, term: str) -> str:
+        """The index term of which this one is most likely a misspelling; "" where there is none."""
+        if not (edits := spelling.edits(term)):
+            return ""
+        with self._reading() as session:
+            lengths = len(term) - edits, len(term) + edits
+            return spelling.nearest(term, queries.vocabulary(session.connection, *lengths))
 
     def vectors(self, ids: Sequence[int]) -> Matrix:
         """The vectors of live chunks, (len(ids), dimension), in the order of `ids`."""
-        with self._session() as session:
+        with self._reading() as session:
             return queries.vectors(session.connection, ids, session.meta.settings.dimension)
 
     def dense(self, vector: Matrix, limit: int, filters: Sequence[Filter] = ()) -> list[Hit]:
@@ -212,7 +263,8 @@ class Store:
 
         With filters (all of which must hold) the scan is exact over the chunks that pass.
         """
-        with self._session() as session:
+        with self._reading() as session:
+            self._check(session, filters)
             return self._dense.search(session.connection, session.meta, vector, limit, filters)
 
     def lexical(
@@ -226,13 +278,39 @@ class Store:
 
         `weights` are those of heading path and text; `filters` as in `dense`.
         """
-        with self._session() as session:
+        with self._reading() as session:
+            self._check(session, filters)
             return queries.lexical(session.connection, terms, limit, filters, weights)
 
     def document_frequencies(self, terms: Iterable[str]) -> dict[str, int]:
         """In how many chunks each index term stands; 0 for a term no chunk holds."""
-        with self._session() as session:
+        with self._reading() as session:
+            self._check(session)
             return queries.document_frequencies(session.connection, terms)
+
+    def _check(self, session: _Session, filters: Sequence[Filter] = ()) -> None:
+        """Look at what is searched, the index of words and what filters test, once in each of its
+        states; vectors are looked at where they are read. Of a large store, only the former."""
+        meta = session.meta
+        if self._checked_terms != meta.term_sum:
+            check_terms(session.connection, meta)
+            self._checked_terms = meta.term_sum
+        key = (meta.created, meta.generation)
+        if filters and self._checked_documents != key and meta.chunks <= self._exact_limit:
+            queries.sources(session.connection, meta.documents)
+            check_indexes(session.connection, {"documents", "chunks"})
+            self._checked_documents = key
+
+    @contextmanager
+    def _reading(self) -> Iterator[_Session]:
+        """A session in which a value of a wrong kind is damage."""
+        with self._session() as session:
+            try:
+                yield session
+            except _UNREADABLE as error:
+                raise StoreDamaged(
+                    f"store damaged: {self._folder}: {error}", "run `rag rebuild`"
+                ) from error
 
     @contextmanager
     def _session(self) -> Iterator[_Session]:
@@ -241,12 +319,15 @@ class Store:
         if current is not None:
             yield current
             return
+        noted = newest(self._folder)
         with translate_errors(self._folder):
             lent = self._pool.take()
             _, connection = lent
             try:
                 connection.execute("BEGIN")
-                self._thread.session = _Session(connection, read_meta(connection, self._folder))
+                meta = read_meta(connection, self._folder)
+                check_newest(self._folder, meta, noted)
+                self._thread.session = _Session(connection, meta)
                 yield self._thread.session
             finally:
                 self._thread.session = None

@@ -81,10 +81,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A live chunk as the store returns it, with its document's name and title.
+    """A live chunk as the store returns it, with its document's name, title, language and date.
 
     `vector_id` is equal for two chunks whose embedded text is the same, `family` for two whose
-    texts are nearly the same. `header` is the text of the table's header that belongs above it.
+    texts are nearly the same. `header` is the text of the table's header that belongs above it,
+    `date` its document's, ISO 8601 as far as it is known, "" where it is not.
     """
 
     id: int
@@ -99,6 +100,10 @@ class StoredChunk:
     family: int = 0
     page_label: str = ""
     header: str = ""
+    document_id: int = 0
+    ordinal: int = 0
+    language: str = ""
+    date: str = ""
 
     @property
     def context(self) -> str:

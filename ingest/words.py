@@ -7,7 +7,7 @@ Scripts written without spaces give overlapping character pairs, as Lucene's CJK
 
 import re
 import unicodedata
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import chain
 from threading import Lock
 from typing import NamedTuple
@@ -80,7 +80,17 @@ _STOP_WORD_LIST = """
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 """English and German function and question words; German ones that are English words are not."""
 
-_stemmer = Stemmer("english", 0)
+_LATIN = {
+    "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "en": "english",
+    "es": "spanish", "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french",
+    "ga": "irish", "hu": "hungarian", "id": "indonesian", "it": "italian", "lt": "lithuanian",
+    "nl": "dutch", "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian",
+    "sv": "swedish", "tr": "turkish",
+}  # fmt: skip
+_OTHER = {
+    "ar": "arabic", "el": "greek", "fa": "persian", "hi": "hindi", "hy": "armenian",
+    "ru": "russian", "sr": "serbian", "ta": "tamil",
+}  # fmt: skip
 _stemmer_lock = Lock()  # a Snowball stemmer keeps its working buffer between calls
 
 
@@ -90,10 +100,26 @@ def words(text: str) -> list[Word]:
     return [Word(normalise(m.group()), m.start(), m.end()) for m in pattern.finditer(text)]
 
 
-def terms(text: str) -> list[str]:
-    """The index terms of a text in order: stop words dropped, words stemmed, none empty."""
-    pattern = _ASCII_WORD if text.isascii() else _ANY_WORD
-    return list(chain.from_iterable(map(_word_terms, pattern.findall(text))))
+def terms(text: str, language: str = "en") -> list[str]:
+    """The index terms of a text in order: stop words dropped, words stemmed, none empty.
+
+    `language` is an ISO 639-1 code; see `stemming`. The same text has equally many terms in every
+    language.
+    """
+    pattern, how = _ASCII_WORD if text.isascii() else _ANY_WORD, stemming(language)
+    return list(chain.from_iterable(_word_terms(word, how) for word in pattern.findall(text)))
+
+
+def latin_share(text: str) -> float:
+    """The share of Latin letters among the letters of a text; 1 where it has none."""
+    letters = [character for character in text if character.isalpha()]
+    latin = sum(c.isascii() or unicodedata.name(c, "").startswith("LATIN") for c in letters)
+    return latin / len(letters) if letters else 1.0
+
+
+def stemming(language: str) -> str:
+    """The language whose endings are taken off in texts of this one: itself, or English."""
+    return language if language in _LATIN or language in _OTHER else "en"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -112,7 +138,7 @@ def normalise(word: str) -> str:
 
 
 @lru_cache(maxsize=1 << 16)
-def _word_terms(word: str) -> tuple[str, ...]:
+def _word_terms(word: str, language: str) -> tuple[str, ...]:
     """The terms one word stands for; cached because a collection repeats its words."""
     folded = normalise(word)
     if _UNSPACED_RUN.fullmatch(folded):
@@ -122,7 +148,7 @@ def _word_terms(word: str) -> tuple[str, ...]:
         folded = _without_apostrophe(folded)
     if (folded in STOP_WORDS and word.replace(".", "") not in _CAPITALS) or not folded.strip("_"):
         return ()
-    return _parts(folded)
+    return _parts(folded, language)
 
 
 def _without_apostrophe(word: str) -> str:
@@ -133,26 +159,34 @@ def _without_apostrophe(word: str) -> str:
     return head if len(head) >= len(tail) else tail  # l'homme: the longer part
 
 
-def _parts(word: str) -> tuple[str, ...]:
+def _parts(word: str, language: str) -> tuple[str, ...]:
     """A word as terms: an identifier also as its parts, a quantity as number and unit."""
     if "_" in word:
         parts = [part for part in word.split("_") if part]
-        whole = "_".join(parts)
-        return (_stem(whole),) if len(parts) == 1 else (whole, *map(_stem, parts))
+        stems = [_stem(part, language) for part in parts]
+        return tuple(stems) if len(stems) == 1 else ("_".join(parts), *stems)
     if _CODE.fullmatch(word):
         parts = word.split("-")
-        return ("".join(parts), _stem(parts[0]), *parts[1:])
+        return ("".join(parts), _stem(parts[0], language), *parts[1:])
     if word[0] == "v" and "." in word:
         return (word[1:],)
     if quantity := _QUANTITY.fullmatch(word):
         number, unit = quantity.groups()
         return (number,) if unit in _ORDINAL_ENDINGS else (number, unit)
-    return (_stem(word),)
+    return (_stem(word, language),)
 
 
-def _stem(word: str) -> str:
-    """The Snowball stem of a Latin word; other words and numbers as they are."""
-    if len(word) < 3 or not (word.isascii() and word.isalpha()):
+def _stem(word: str, language: str) -> str:
+    """The Snowball stem of a word; Latin words in texts of other scripts count as English."""
+    if len(word) < 3 or not word.isalpha():
         return word
+    # English leaves letters of other scripts alone.
+    other = None if word.isascii() else _OTHER.get(language)
+    algorithm = other or _LATIN.get(language, "english")
     with _stemmer_lock:
-        return str(_stemmer.stemWord(word))
+        return str(_stemmer(algorithm).stemWord(word))
+
+
+@cache
+def _stemmer(algorithm: str) -> Stemmer:
+    return Stemmer(algorithm, 0)

@@ -16,6 +16,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -322,22 +323,24 @@ def _serve(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.simplefilter("ignore")  # what a library thinks of one file is not the user's concern
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    pipe.send(_Rested(_resident()))
-    while True:
-        try:
-            item = pipe.recv()
-        except (EOFError, OSError):
-            return
-        _limit_memory(options.max_memory)
-        source = item[1]
-        for part in _parts(work(*item), options, source):
-            source = part.source if isinstance(part, Reading) else source
-            try:
-                pipe.send(part)
-            except (MemoryError, TypeError, AttributeError, ValueError) as error:  # while pickling
-                pipe.send(Unread(source, failure(error, options)))
-        _limit_memory(None)
+    with suppress(EOFError, OSError):  # the pipe is closed, or broken: the parent may be gone
         pipe.send(_Rested(_resident()))
+        while True:
+            _read_item(pipe, work, options)
+
+
+def _read_item(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
+    item = pipe.recv()
+    _limit_memory(options.max_memory)
+    source = item[1]
+    for part in _parts(work(*item), options, source):
+        source = part.source if isinstance(part, Reading) else source
+        try:
+            pipe.send(part)
+        except (MemoryError, TypeError, AttributeError, ValueError) as error:  # while pickling
+            pipe.send(Unread(source, failure(error, options)))
+    _limit_memory(None)
+    pipe.send(_Rested(_resident()))
 
 
 def _parts(

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from ingest import queries
+from ingest import manifest, queries
+from ingest.check import TABLES, check_indexes, check_terms
 from ingest.commit import (
-    Analyse,
     Inserted,
     check_commit,
     document_row,
@@ -36,14 +36,21 @@ from ingest.derived import DerivedIndex
 from ingest.errors import StoreError
 from ingest.families import Families, represent, withdraw
 from ingest.lock import WriterLock
-from ingest.records import DocumentCommit, FileCommit, FileRecord, Vectors
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Vectors, seal
 from ingest.schema import (
     DATABASE,
     LOCK,
+    NEWEST,
+    check_newest,
+    check_owner,
+    check_place,
     create,
-    in_use_mark,
+    index_folder,
     is_empty,
+    newest,
+    note_newest,
     open_writer,
+    place,
     read_meta,
     transaction,
     translate_errors,
@@ -56,25 +63,36 @@ Checkpoint = Callable[[str], None]
 Recut = Callable[[Document], tuple[tuple[Chunk, ...], tuple[bytes, ...]]]
 
 _DOCUMENTS_A_QUERY = 100
+_ACKNOWLEDGED = ("published", "reshaped")  # the steps after which a commit has to outlive a kill
 
 
 @contextmanager
 def open_store(
-    folder: Path, settings: IndexSettings, analyse: Analyse, checkpoint: Checkpoint, wait: float
+    folder: Path, settings: IndexSettings, checkpoint: Checkpoint, wait: float
 ) -> Iterator["Writer"]:
     """Lock, create, recover; close and unlock at the end. See `Store.write`."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"cannot make {folder}: {error.strerror}", "check its place") from error
+    check_place(folder)
+    check_owner(folder)
     with (
         WriterLock(folder / LOCK, wait),
         translate_errors(folder),
         closing(open_writer(folder / DATABASE)) as connection,
     ):
         if is_empty(connection):
-            create(connection, settings)
-        with Writer(folder, connection, analyse, checkpoint) as writer:
+            (folder / NEWEST).unlink(missing_ok=True)
+            create(connection, settings, place(folder))
+
+        def passed(step: str) -> None:
+            if step in _ACKNOWLEDGED:
+                note_newest(folder, read_meta(connection, folder))
+            checkpoint(step)
+
+        check_newest(folder, read_meta(connection, folder), newest(folder))
+        with Writer(folder, connection, passed) as writer:
             yield writer
 
 
@@ -103,15 +121,19 @@ class Writer:
     """The one writer of a store, for one thread at a time; get it from `Store.write`."""
 
     def __init__(
-        self, folder: Path, connection: sqlite3.Connection, analyse: Analyse, checkpoint: Checkpoint
+        self, folder: Path, connection: sqlite3.Connection, checkpoint: Checkpoint
     ) -> None:
         self._folder = folder
         self._connection = connection
-        self._analyse = analyse
         self._checkpoint = checkpoint
         self._derived = DerivedIndex(folder, connection, checkpoint)
         self._dropped = False
-        self._recover()
+        self._checked = False
+        try:
+            self._recover()
+        except BaseException:
+            self._derived.let_go()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -124,6 +146,15 @@ class Writer:
         """What the store is built with now."""
         return read_meta(self._connection, self._folder).settings
 
+    def follow(self, roots: Iterable[str]) -> None:
+        """Remember roots that a person has named; those that a store has brought with it from
+        elsewhere are forgotten."""
+        with translate_errors(self._folder), transaction(self._connection):
+            meta, home = read_meta(self._connection, self._folder), place(self._folder)
+            named = frozenset(roots) | (meta.roots if meta.home == home else frozenset())
+            if (home, named) != (meta.home, meta.roots):
+                write_meta(self._connection, replace(meta, home=home, roots=named))
+
     def known_files(self) -> dict[str, FileRecord]:
         """Every file looked at so far, by path."""
         with translate_errors(self._folder):
@@ -132,10 +163,9 @@ class Writer:
     def known_sources(self) -> dict[str, str]:
         """Every document's source, and the path of the file it came from."""
         with translate_errors(self._folder):
-            rows = self._connection.execute(
-                "SELECT source, path FROM documents JOIN files ON files.id = file_id WHERE live = 1"
-            )
-            return dict(rows.fetchall())
+            meta = read_meta(self._connection, self._folder)
+            infos = queries.sources(self._connection, meta.documents)
+            return {info.source: info.path for info in infos}
 
     def documents(self) -> Iterator[StoredDocument]:
         """Every document, a hundred read at a time."""
@@ -232,8 +262,10 @@ class Writer:
                    (SELECT 1 FROM chunks WHERE vector_id = vectors.id))"""
             ).rowcount
             if self._dropped:
-                # FTS5 keeps the terms of deleted rows until their segments are merged.
-                self._connection.execute("INSERT INTO terms (terms) VALUES ('optimize')")
+                with transaction(self._connection):
+                    # FTS5 keeps the terms of deleted rows until their segments are merged.
+                    self._connection.execute("INSERT INTO terms (terms) VALUES ('optimize')")
+                    self._change_meta()
                 self._dropped = False
             return dropped
 
@@ -264,6 +296,10 @@ class Writer:
             self.record(changes.records)
             return
         try:
+            if not self._checked:  # what has changed on disk would be merged into what is new
+                check_terms(self._connection, read_meta(self._connection, self._folder))
+                check_indexes(self._connection, TABLES)
+                self._checked = True
             self._derived.ready()
             families = Families(self._connection)
             inserted = self._prepare(changes, vectors, families)
@@ -288,7 +324,7 @@ class Writer:
             roots = {record.path: record.root for record in changes.records}
             ids = {path: self._pending_file(path, roots[path]) for path, _ in changes.documents}
             documents = [(ids[path], entry) for path, entry in changes.documents]
-            inserted = insert_documents(self._connection, documents, self._analyse, families)
+            inserted = insert_documents(self._connection, documents, families)
             self._connection.executemany(
                 "INSERT INTO outbox VALUES (?)", [(chunk_id,) for chunk_id in inserted.ids]
             )
@@ -300,6 +336,7 @@ class Writer:
         with transaction(self._connection):
             dropped = queries.chunk_ids(self._connection, changes.old_documents)
             orphaned = withdraw(self._connection, dropped)
+            gone = queries.chunk_sum(self._connection, dropped)
             executemany("DELETE FROM terms WHERE rowid = ?", [(id_,) for id_ in dropped])
             executemany("DELETE FROM documents WHERE id = ?", [(i,) for i in changes.old_documents])
             executemany("DELETE FROM files WHERE path = ?", [(p,) for p in changes.removed_paths])
@@ -310,21 +347,27 @@ class Writer:
             self._write_records(changes.records)
             execute("DELETE FROM outbox")
             executemany("INSERT INTO outbox VALUES (?)", [(id_,) for id_ in dropped])
-            self._count(
-                len(changes.documents) - len(changes.old_documents),
-                len(inserted.ids) - len(dropped),
+            self._change_meta(
+                generation=1,
+                documents=len(changes.documents) - len(changes.old_documents),
+                chunks=len(inserted.ids) - len(dropped),
+                chunk_sum=queries.chunk_sum(self._connection, inserted.ids) - gone,
             )
         self._dropped = self._dropped or bool(dropped)
         return dropped
 
-    def _count(self, documents: int, chunks: int) -> None:
-        """Begin the next generation, with so many more documents and chunks."""
+    def _change_meta(
+        self, generation: int = 0, documents: int = 0, chunks: int = 0, chunk_sum: int = 0
+    ) -> None:
+        """Add to what the store's record counts, at the end of the open transaction."""
         meta = read_meta(self._connection, self._folder)
         meta = replace(
             meta,
-            generation=meta.generation + 1,
+            generation=meta.generation + generation,
             documents=meta.documents + documents,
             chunks=meta.chunks + chunks,
+            chunk_sum=meta.chunk_sum + chunk_sum,
+            term_sum=queries.term_sum(self._connection),
         )
         write_meta(self._connection, meta)
 
@@ -333,20 +376,19 @@ class Writer:
         with transaction(self._connection):
             for table in ("chunks", "terms", "bands", "outbox"):
                 execute(f"DELETE FROM {table}")
-            chunks = 0
+            chunks = total = 0
             for document_id in queries.document_ids(self._connection):
                 document, file_id = queries.stored_document(self._connection, document_id)
                 execute("DELETE FROM documents WHERE id = ?", (document_id,))
                 entry = DocumentCommit(document, *recut(document))
                 families = Families(self._connection)
-                inserted = insert_documents(
-                    self._connection, [(file_id, entry)], self._analyse, families
-                )
-                chunks += len(inserted.ids)
+                inserted = insert_documents(self._connection, [(file_id, entry)], families)
                 executemany(
                     "INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", inserted.terms
                 )
                 families.publish()
+                chunks += len(inserted.ids)
+                total += queries.chunk_sum(self._connection, inserted.ids)
             execute("UPDATE documents SET live = 1 WHERE live = 0")
             meta = read_meta(self._connection, self._folder)
             # Until it is made anew, the index of another number is missing rather than wrong.
@@ -356,6 +398,8 @@ class Writer:
                 generation=meta.generation + 1,
                 index=meta.index + 1,
                 chunks=chunks,
+                chunk_sum=total,
+                term_sum=queries.term_sum(self._connection),
             )
             write_meta(self._connection, meta)
         self._dropped = True
@@ -363,8 +407,9 @@ class Writer:
     def _recover(self) -> None:
         """Bring the store to where its last whole commit left it."""
         self._take_back()
-        index = read_meta(self._connection, self._folder).index
-        if queries.outbox(self._connection) or in_use_mark(self._folder, index).exists():
+        meta = read_meta(self._connection, self._folder)
+        index = index_folder(self._folder, meta.index)
+        if meta.generation and not manifest.is_there(index, place(self._folder)):
             self._derived.ready()
 
     def _take_back(self) -> None:
@@ -379,25 +424,27 @@ class Writer:
     def _pending_file(self, path: str, root: str) -> int:
         self._connection.execute(
             """INSERT OR IGNORE INTO files
-               (path, root, size, mtime_ns, sha256, loader, status, problems)
-               VALUES (?, ?, 0, 0, '', '', 'pending', '[]')""",
+               (path, root, size, mtime_ns, sha256, loader, status, problems, seal)
+               VALUES (?, ?, 0, 0, '', '', 'pending', '[]', 0)""",
             (path, root),
         )
         row = self._connection.execute("SELECT id FROM files WHERE path = ?", (path,))
         return int(row.fetchone()[0])
 
     def _write_records(self, records: Sequence[FileRecord]) -> None:
+        rows = [
+            (r.path, r.root, r.size, r.mtime_ns, r.sha256, r.loader, r.status, _written(r))
+            for r in records
+        ]
         self._connection.executemany(
-            """INSERT INTO files (path, root, size, mtime_ns, sha256, loader, status, problems)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """INSERT INTO files
+               (path, root, size, mtime_ns, sha256, loader, status, problems, seal)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
                ON CONFLICT (path) DO UPDATE SET root = excluded.root, size = excluded.size,
                    mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256,
                    loader = excluded.loader, status = excluded.status,
-                   problems = excluded.problems""",
-            [
-                (r.path, r.root, r.size, r.mtime_ns, r.sha256, r.loader, r.status, _written(r))
-                for r in records
-            ],
+                   problems = excluded.problems, seal = excluded.seal""",
+            [(*row, seal(*row)) for row in rows],
         )
 
 

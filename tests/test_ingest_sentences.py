@@ -38,6 +38,7 @@ def sentences(text: str) -> list[str]:
         "Dr. Smith met J. K. Rowling at 3 p.m. in Washington.",
         "The value is 3.14 and the version is 2.0.1 today.",
         "See Fig. 3 and No. 5, e.g. the second one.",
+        "Das gilt z. B. bis zum 3. Mai, d. h. für Verträge des 19. Jahrhunderts.",
         "She asked “Why?” and left.",
         "The sentence goes on\nover a line break.",
     ],

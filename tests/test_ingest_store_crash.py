@@ -1,27 +1,24 @@
 """Whatever a writer was doing when it was killed: no document is lost, doubled or torn.
 
-Each test kills a real process with SIGKILL, looks at what is left, and runs the work again. This
-file is also the program of that process: see `main`.
+Each test kills a real process with SIGKILL, looks at what is left, and runs the work again.
 """
 
 import hashlib
-import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
 import pytest
+from killed import at, ended, kill, start, started
 
-import ingest
+from eval.benchmarks.durability.runs import index_count
 from ingest.config import IndexSettings
-from ingest.dense import index_count
 from ingest.errors import StoreBusy, StoreMissing
 from ingest.lock import WriterLock, no_writer
 from ingest.rebuild import rebuild
@@ -82,31 +79,31 @@ def sync(
         writer.collect_garbage()
 
 
-def main(folder: Path, task: str, argument: str) -> None:
-    """The process that is killed: by itself at the n-th call of a checkpoint, or from outside."""
-    if task == "at":
-        step, _, times = argument.partition(":")
-        left = int(times)
+def killed_at(folder: Path, step: str, passing: int) -> None:
+    """A second run that kills itself at a step."""
+    sync(folder, SECOND, at(step, passing))
 
-        def checkpoint(reached: str) -> None:
-            nonlocal left
-            left -= reached == step
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
 
-        sync(folder, SECOND, checkpoint)
-    elif task == "sync":
-        print("ready", flush=True)
-        sync(folder, SECOND)
-    elif task == "rebuild":
-        print("ready", flush=True)
-        rebuild(folder)
-    elif task == "hold":
-        with Store.write(folder, SETTINGS):
-            print("ready", flush=True)
-            time.sleep(60)
-    else:
-        large(folder)
+def sync_when_ready(ready: Event, folder: Path) -> None:
+    ready.set()
+    sync(folder, SECOND)
+
+
+def rebuild_when_ready(ready: Event, folder: Path) -> None:
+    ready.set()
+    rebuild(folder)
+
+
+def hold(ready: Event, folder: Path) -> None:
+    """A writer that does not end."""
+    with Store.write(folder, SETTINGS):
+        ready.set()
+        time.sleep(60)
+
+
+def large_when_ready(ready: Event, folder: Path) -> None:
+    ready.set()
+    large(folder)
 
 
 def large(folder: Path) -> None:
@@ -117,17 +114,6 @@ def large(folder: Path) -> None:
                 continue
             file = make_file(f"large-{number}", 1, count=400)
             writer.commit([file], {key: unit(key) for d in file.documents for key in d.keys})
-
-
-@contextmanager
-def child(folder: Path, task: str, argument: str = "") -> Iterator[subprocess.Popen[str]]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(ingest.__file__).parent.parent)}
-    command = [sys.executable, __file__, str(folder), task, argument]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def versions(folder: Path) -> dict[str, int]:
@@ -175,8 +161,7 @@ def test_a_kill_between_two_steps_is_mended_by_the_next_run(
     """In the middle of the batches, and at the removal that ends the run."""
     sync(tmp_path, FIRST)
 
-    with child(tmp_path, "at", f"{step}:{times}") as process:
-        assert process.wait() == -signal.SIGKILL
+    assert ended(start(killed_at, tmp_path, step, times)) == -signal.SIGKILL
     left = versions(tmp_path)
     sync(tmp_path, SECOND)
 
@@ -191,8 +176,7 @@ def test_a_kill_between_two_steps_is_mended_by_the_next_run(
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_birth_leaves_nothing_in_the_way(tmp_path: Path, step: str) -> None:
     """The very first commit of a new store."""
-    with child(tmp_path, "at", f"{step}:1") as process:
-        assert process.wait() == -signal.SIGKILL
+    assert ended(start(killed_at, tmp_path, step, 1)) == -signal.SIGKILL
     left = versions(tmp_path)
     sync(tmp_path, SECOND)
 
@@ -204,10 +188,10 @@ def test_a_kill_at_birth_leaves_nothing_in_the_way(tmp_path: Path, step: str) ->
 def test_a_kill_while_the_index_is_made_anew(tmp_path: Path, step: str) -> None:
     """A broken index, and a kill during its repair."""
     sync(tmp_path, FIRST)
-    (tmp_path / "index-0" / "chroma.sqlite3").write_bytes(b"no database" * 1000)
+    (index,) = tmp_path.glob("index-*")
+    (index / "chroma.sqlite3").write_bytes(b"no database" * 1000)
 
-    with child(tmp_path, "at", f"{step}:1") as process:
-        assert process.wait() == -signal.SIGKILL
+    assert ended(start(killed_at, tmp_path, step, 1)) == -signal.SIGKILL
     with Store.open(tmp_path) as store:
         sources = {info.source for info in store.sources()}
     sync(tmp_path, SECOND)
@@ -216,18 +200,14 @@ def test_a_kill_while_the_index_is_made_anew(tmp_path: Path, step: str) -> None:
     assert_agrees(tmp_path, SECOND)
 
 
-@pytest.mark.parametrize("task", ["sync", "rebuild"])
+@pytest.mark.parametrize("work", [sync_when_ready, rebuild_when_ready])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_kill_at_any_moment(tmp_path: Path, task: str, seed: int) -> None:
+def test_a_kill_at_any_moment(tmp_path: Path, work: Callable[..., None], seed: int) -> None:
     """Moments that no checkpoint names."""
     sync(tmp_path, FIRST)
 
-    with child(tmp_path, task) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(random.Random(seed).uniform(0.0, 1.2))
-        process.kill()
-        process.wait()
+    with started(work, tmp_path):
+        time.sleep(random.Random(seed).uniform(0.0, 0.6))
     with Store.open(tmp_path) as store:
         left = {store.document(info.source).document.text for info in store.sources()}
     sync(tmp_path, SECOND)
@@ -235,7 +215,7 @@ def test_a_kill_at_any_moment(tmp_path: Path, task: str, seed: int) -> None:
 
     whole = {text_of(name, version) for name in FIRST | SECOND for version in (1, 2)}
     assert left <= whole
-    if task == "sync":
+    if work is sync_when_ready:
         assert_agrees(tmp_path, SECOND)
     else:
         assert versions(tmp_path) == SECOND
@@ -244,10 +224,8 @@ def test_a_kill_at_any_moment(tmp_path: Path, task: str, seed: int) -> None:
 @pytest.mark.parametrize("writes", [1, 3, 6])
 def test_a_kill_while_chroma_writes_its_index(tmp_path: Path, writes: int) -> None:
     """Aimed at the moment the files of the index change."""
-    with child(tmp_path, "large") as process:
+    with started(large_when_ready, tmp_path) as process:
         wait_for_index_writes(process, tmp_path, writes)
-        process.kill()
-        process.wait()
     with Store.open(tmp_path) as store:
         left = store.chunk_count
         whole = [info.chunks for info in store.sources()]
@@ -261,11 +239,11 @@ def test_a_kill_while_chroma_writes_its_index(tmp_path: Path, writes: int) -> No
     assert index_count(tmp_path) == 4000
 
 
-def wait_for_index_writes(process: subprocess.Popen[str], folder: Path, writes: int) -> None:
+def wait_for_index_writes(process: BaseProcess, folder: Path, writes: int) -> None:
     """Return when the index's files have changed so many times, or the process has ended."""
     last: set[tuple[str, int]] = set()
-    while process.poll() is None and writes:
-        now = {(str(p), p.stat().st_mtime_ns) for p in folder.glob("index-0/*/*.bin")}
+    while process.is_alive() and writes:
+        now = {(str(p), p.stat().st_mtime_ns) for p in folder.glob("index-*/*/*.bin")}
         writes -= now != last
         last = now
         time.sleep(0.0005)
@@ -274,19 +252,15 @@ def wait_for_index_writes(process: subprocess.Popen[str], folder: Path, writes: 
 def test_a_second_writer_is_told_who_holds_the_store(tmp_path: Path) -> None:
     """It gives up after its wait, and goes ahead the moment the holder is dead."""
     sync(tmp_path, FIRST)
-    with child(tmp_path, "hold") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-
+    with started(hold, tmp_path) as process:
         with (
-            pytest.raises(StoreBusy, match=f"process {process.pid}, '{Path(__file__).name}"),
+            pytest.raises(StoreBusy, match=f"process {process.pid}, '"),
             Store.write(tmp_path, SETTINGS, wait=0.2),
         ):
             pass
         with Store.open(tmp_path) as store:
             documents = store.status().documents
-        process.kill()
-        process.wait()
+        kill(process)
         sync(tmp_path, SECOND)
 
     assert documents == 8
@@ -337,7 +311,3 @@ def test_a_store_killed_before_its_tables_is_missing_not_damaged(tmp_path: Path)
     sync(tmp_path, SECOND)
 
     assert_agrees(tmp_path, SECOND)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval.benchmarks.durability.runs import index_count
 from eval.benchmarks.hashes import HashEmbedder
 from ingest.config import IndexSettings
-from ingest.dense import index_count
 from ingest.store import Store
 from ingest.sync import SyncReport, SyncSettings, remove, sync
 

@@ -74,3 +74,25 @@ def test_stop_words_are_dropped() -> None:
     """A question keeps its content words alone."""
     assert terms("What is the capital of France?") == ["capit", "franc"]
     assert not any(terms(word) for word in STOP_WORDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("die Rechnungen in Häusern", "de", ["die", "rechnung", "haus"]),
+        ("les informations nationales", "fr", ["le", "inform", "national"]),
+        ("книгами городах", "ru", ["книг", "город"]),
+        ("المكتبات", "ar", ["مكتب"]),
+        ("версии versions", "ru", ["верс", "version"]),
+        ("Rechnungen", "xx", ["rechnungen"]),
+    ],
+)
+def test_endings_are_those_of_the_language(text: str, language: str, expected: list[str]) -> None:
+    """German endings fall in German texts; a language without a stemmer is taken for English."""
+    assert terms(text, language) == expected
+
+
+@given(st.text(max_size=60))
+def test_every_language_has_as_many_terms(text: str) -> None:
+    """So that the terms of one text in two languages can be laid side by side."""
+    assert {len(terms(text))} == {len(terms(text, code)) for code in ("de", "ar", "ru", "fr")}

@@ -253,26 +253,29 @@ from test_ingest_worker import behave, size
 
 if __name__ == "__main__":
     with Pool(behave, DEFAULT_OPTIONS, 1, size) as pool:
-        results = pool.read([(Path("f"), "pid"), (Path("f"), "hang")] + [(Path("f"), "a")] * 20)
+        results = pool.read([(Path("f"), "pid")] + [(Path("f"), sys.argv[2])] * 20)
         print(next(results)[1], flush=True)
         os.kill(os.getpid(), 9)
 """
 
 
-def test_the_child_dies_with_its_parent(tmp_path):
-    """Also when the parent is killed and can clean up nothing, and the child is in a file."""
+@pytest.mark.parametrize("action", ["hang", "large"])
+def test_the_child_dies_with_its_parent(tmp_path, action):
+    """Also when the parent is killed and can clean up nothing, and the child is in a file, or has
+    something to say that nobody hears: it says nothing of that to the person."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
     here = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{here.parent}{os.pathsep}{here}"}
     done = subprocess.run(
-        [sys.executable, str(script), str(here)],
+        [sys.executable, str(script), str(here), action],
         env=environment,
-        stdout=subprocess.PIPE,
+        capture_output=True,
         check=False,
     )
 
     child = int(done.stdout)
+    assert done.stderr == b""
     assert done.returncode == -signal.SIGKILL
     while _is_running(child):  # the test's own time limit ends this if it is for ever
         time.sleep(0.05)

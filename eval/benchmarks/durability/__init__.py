@@ -1,0 +1,1 @@
+"""Trials of what the store promises: see `python -m eval.benchmarks.durability --help`."""
