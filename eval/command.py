@@ -15,9 +15,11 @@ from ingest.errors import UsageError
 from ingest.store import Store
 from ingest.sync import OnProgress, Progress, sync
 from ingest.types import StoredDocument, context
-from rag.answer import Question, term_weights
-from rag.app import App, open_app, sync_settings
+from rag.abstain import DEFAULT
+from rag.app import App, open_app, own_embedder, sync_settings
 from rag.config import Settings, find_store
+from rag.context import Question, term_weights
+from rag.rows import header_above
 from rag.types import Citation
 from rag.verify import CoverageVerifier
 
@@ -46,9 +48,7 @@ def run_set(path: Path, settings: Settings, options: RunOptions, on_progress: On
     for a set that cannot be read, StoreError and ChatAuthError where no question can be asked.
     """
     eval_set = limited(load_set(path), options.limit)
-    own = eval_set.corpus is not None and settings.origins.get("store") != "flag"
-    folder = _own_store(eval_set, settings, on_progress) if own else find_store(settings)
-    with open_app(settings, folder) as app:
+    with open_app(settings, store_of(eval_set, settings, on_progress)) as app:
         if options.retrieval_only:
             return _search_all(app, eval_set, settings, on_progress)
         extractive = options.extractive or not settings.chat_configured
@@ -71,6 +71,8 @@ def _ask_all(
     answerer = {"answerer": "extractive" if extractive else "chat"}
     if not extractive:
         answerer["model"] = settings.chat.model
+    if app.resources.calibration != DEFAULT:
+        answerer["calibration"] = "the store's own"
     return evaluate(
         eval_set,
         lambda case: app.ask(Question(case.question, extractive=extractive)),
@@ -85,12 +87,18 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragcite" / "eval"
 
 
-def _own_store(eval_set: EvalSet, settings: Settings, on_progress: OnProgress) -> Path:
-    """The set's own store, brought up to date; one for each place of the documents and settings."""
-    corpus = (eval_set.corpus or Path()).resolve()
+def store_of(eval_set: EvalSet, settings: Settings, on_progress: OnProgress) -> Path:
+    """The store that a set is asked of: one named by a flag, its own, or the one at hand.
+
+    Its own is brought up to date; there is one for each place of the documents and settings.
+    """
+    if eval_set.corpus is None or settings.origins.get("store") == "flag":
+        return find_store(settings)
+    corpus = eval_set.corpus.resolve()
     identity = hashlib.sha256(f"{corpus} {settings.index}".encode()).hexdigest()[:12]
     folder = cache_folder() / f"{_UNSAFE.sub('_', eval_set.name)}-{identity}"
-    report = sync(folder, [corpus], sync_settings(settings), on_progress)
+    embedder = own_embedder(settings)
+    report = sync(folder, [corpus], sync_settings(settings), on_progress, embedder)
     if report.failed:
         raise UsageError(
             f"{len(report.failed)} documents of the set cannot be read, such as "
@@ -136,8 +144,9 @@ def place_reader(store: Store) -> ReadPlace:
             return None
         cited = found.document
         above = [context(cited, c) for c in found.chunks if c.start <= citation.start < c.end]
-        text = cited.text[citation.start : citation.end]
-        return CitedPlace(above[0] if above else cited.shown_title, text)
+        names, _ = header_above(cited.text, citation.start)  # of a row's columns
+        heading = " | ".join([above[0] if above else cited.shown_title, *names])
+        return CitedPlace(heading, cited.text[citation.start : citation.end])
 
     return read
 

@@ -68,7 +68,7 @@ def evaluate(
     store or a model that cannot be used, a key that was refused.
     """
     results = _each(eval_set.cases, lambda case: _asked(case, ask, checks), on_result)
-    return summarise(eval_set, results, settings)
+    return summarise(eval_set.name, eval_set.fingerprint, results, settings)
 
 
 def retrieve_only(
@@ -88,7 +88,10 @@ def retrieve_only(
             "add 'evidence' or qrels.tsv, or run without --retrieval-only",
         )
     return summarise(
-        eval_set, _each(cases, lambda case: _searched(case, search), on_result), settings
+        eval_set.name,
+        eval_set.fingerprint,
+        _each(cases, lambda case: _searched(case, search), on_result),
+        settings,
     )
 
 
@@ -174,8 +177,10 @@ def answer_scores(case: Case, answer: Answer, checks: Checks) -> dict[str, float
     text = "" if refused else metrics.answer_text(answer)
     wanted = case.answers if case.answerable else ()
     read, support = checks.read, checks.support
+    # As they were ranked: a model is shown the best first and last.
+    ranked = sorted(answer.passages, key=lambda passage: -passage.score)
     return {
-        **retrieval_scores(case, answer.passages),
+        **retrieval_scores(case, ranked),
         "contains": metrics.contains(text, wanted),
         "em": metrics.exact_match(text, wanted),
         "token_f1": metrics.token_f1(text, wanted),
@@ -193,13 +198,13 @@ def _kept(scores: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def summarise(
-    eval_set: EvalSet, results: Sequence[CaseResult], settings: Mapping[str, str]
+    name: str, fingerprint: str, results: Sequence[CaseResult], settings: Mapping[str, str]
 ) -> Report:
-    """The report over scored rows: overall, and by tag."""
+    """The report over scored rows of a set: overall, and by tag."""
     tags = dict.fromkeys(tag for result in results for tag in result.tags)
     return Report(
-        name=eval_set.name,
-        fingerprint=eval_set.fingerprint,
+        name=name,
+        fingerprint=fingerprint,
         settings=dict(settings),
         metrics=_summaries(results),
         tags={tag: _summaries([r for r in results if tag in r.tags]) for tag in tags},

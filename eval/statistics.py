@@ -104,19 +104,20 @@ def class_interval(
 ) -> tuple[float, float] | None:
     """The 95 % bootstrap interval of a statistic of scores and labels, drawn class by class.
 
-    None where one of the two classes is missing.
+    Scores are one a row, or several, shape (n, k): then a row's are drawn together, and the
+    statistic may be a difference. None where one of the two classes is missing.
     """
     values = np.asarray(scores, dtype=np.float64)
     labels = np.asarray(positives, dtype=bool)
     wanted, others = values[labels], values[~labels]
-    if not wanted.size or not others.size:
+    if not len(wanted) or not len(others):
         return None
     random = np.random.default_rng(seed)
-    marks = np.repeat([True, False], [wanted.size, others.size])
+    marks = np.repeat([True, False], [len(wanted), len(others)])
     drawn = [
         statistic(
             np.concatenate(
-                [random.choice(wanted, wanted.size), random.choice(others, others.size)]
+                [random.choice(wanted, len(wanted)), random.choice(others, len(others))]
             ),
             marks,
         )

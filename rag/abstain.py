@@ -1,53 +1,168 @@
 """Whether the documents hold an answer at all, decided before any chat call.
 
-Two numbers of the best sentence are enough: its cosine with the question, and the share of the
-question's words it holds. A logistic regression makes one probability of them. It tells a
-question whose topic is absent from one that is answered; it does not see a near miss, where the
+A logistic regression makes one probability of a few signals: how close the best sentence is, how
+much of the question stands in and around it, whether the names, codes and numbers of the question
+are in its passage, whether it speaks of another one instead, and how far it leads the next one. It
+tells a question whose topic is absent from one that is answered; it sees few near misses, where the
 same words stand in a sentence that answers something else.
 """
 
+import json
 import math
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from ingest.errors import StoreMismatch
+from ingest.records import seal
+from ingest.words import terms, words
+from rag.asked import Asked
 from rag.extract import ScoredSentence
+from rag.types import Passage
+from rag.verify import prepared_passage
 
-# Fitted by eval/benchmarks/squad.py --fit on every other article of SQuAD 2 (dev): each
-# answerable question with all passages, without its paragraph, and without its article, the
-# answered and the unanswered weighing the same.
-INTERCEPT = -7.01
-COSINE_WEIGHT = 7.69
-COVERAGE_WEIGHT = 4.99
+CALIBRATION = "calibration.json"
 
-LOW = 0.12
-"""Below: abstain. It refuses 1.5 % of SQuAD's answerable questions, but far more where questions
-avoid the documents' words or are asked in another language: there it has to be fitted anew."""
+
+class Signals(NamedTuple):
+    """What is known before a question is answered, each 0 to 1; also the weights of these.
+
+    `cosine` and `beside` are the best sentence's marks, `named` is the share of the question's
+    names, codes and numbers in its passage, `margin` its lead over the next sentence. `rival` is 1
+    if it speaks of another code, year or version than the question.
+    """
+
+    cosine: float = 0.0
+    beside: float = 0.0
+    named: float = 0.0
+    margin: float = 0.0
+    rival: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A fitted regression and its thresholds: below `low` abstain, below `caution` say so."""
+
+    intercept: float
+    weights: Signals
+    low: float
+    caution: float
+
+    def confidence(self, signals: Signals) -> float:
+        """The probability, 0 to 1, that a question with these signals is answered."""
+        terms_of_sum = (weight * signal for weight, signal in zip(self.weights, signals))
+        return 1.0 / (1.0 + math.exp(-math.fsum((self.intercept, *terms_of_sum))))
+
+
+# Fitted by eval/benchmarks/squad.py --fit on every other article of SQuAD 2 (dev), the threshold to
+# refuse 4 % of what is answered there. It refuses far more where questions avoid the documents'
+# words or are asked in another language: there it has to be fitted anew.
+DEFAULT = Calibration(
+    intercept=-7.69,
+    weights=Signals(cosine=6.92, beside=3.87, named=1.15, margin=1.42, rival=-8.55),
+    low=0.22,
+    caution=0.4,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """How likely the documents answer a question, with the best sentence's two numbers."""
+    """How likely the documents answer a question, and what of it no passage mentions."""
 
     confidence: float
-    cosine: float
-    coverage: float
-    threshold: float = LOW
+    signals: Signals
+    calibration: Calibration
+    missing: tuple[str, ...]
 
     @property
     def abstains(self) -> bool:
         """Whether to say that the documents do not hold it."""
-        return self.confidence < self.threshold
+        return self.confidence < self.calibration.low
+
+    @property
+    def is_cautious(self) -> bool:
+        """Whether an answer needs a word of caution."""
+        return self.confidence < self.calibration.caution
 
 
-def judge(ranked: Sequence[ScoredSentence], threshold: float = LOW) -> Judgement:
-    """Judge by the first of the ranked sentences; no sentence at all is no confidence."""
+def judge(
+    asked: Asked,
+    ranked: Sequence[ScoredSentence],
+    passages: Sequence[Passage],
+    calibration: Calibration = DEFAULT,
+) -> Judgement:
+    """Judge by the ranked sentences of the passages; no sentence at all is no confidence."""
+    absent = missing(asked, frozenset[str]().union(*map(_terms_of, passages)))
     if not ranked:
-        return Judgement(0.0, 0.0, 0.0, threshold)
-    best = ranked[0]
-    return Judgement(confidence(best.cosine, best.coverage), best.cosine, best.coverage, threshold)
+        return Judgement(0.0, Signals(), calibration, absent)
+    measured = signals(asked, ranked)
+    return Judgement(calibration.confidence(measured), measured, calibration, absent)
 
 
-def confidence(best_cosine: float, best_coverage: float) -> float:
-    """The probability, 0 to 1, that a question with these numbers is answered in the documents."""
-    logit = INTERCEPT + COSINE_WEIGHT * best_cosine + COVERAGE_WEIGHT * best_coverage
-    return 1.0 / (1.0 + math.exp(-logit))
+def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
+    """The signals of ranked sentences, of which there is at least one."""
+    best, chunk = ranked[0], ranked[0].passage.chunk
+    above = f"{chunk.source} {chunk.date} {chunk.context} {best.header}"
+    return Signals(
+        cosine=best.marks.cosine,
+        beside=best.marks.beside,
+        named=asked.specific_coverage(_terms_of(best.passage)),
+        margin=best.score - ranked[1].score if len(ranked) > 1 else 0.0,
+        rival=float(asked.has_rival(best.shown, above)),
+    )
+
+
+def missing(asked: Asked, found: frozenset[str]) -> tuple[str, ...]:
+    """The words of a question of which these terms hold nothing, as the question writes them."""
+    written = (asked.text[word.start : word.end] for word in words(asked.text))
+    unknown = (word for word in written if (own := terms(word)) and found.isdisjoint(own))
+    return tuple(dict.fromkeys(unknown))
+
+
+def _terms_of(passage: Passage) -> frozenset[str]:
+    prepared = prepared_passage(passage)
+    return prepared.found(0, len(prepared.terms))
+
+
+def calibration_json(calibration: Calibration) -> dict[str, Any]:
+    """A calibration as its file and `rag eval calibrate --json` have it."""
+    return asdict(calibration) | {"weights": calibration.weights._asdict()}
+
+
+def write_calibration(folder: Path, calibration: Calibration) -> Path:
+    """Keep a calibration in a store's folder, in one step; where it is kept is returned."""
+    path = folder / CALIBRATION
+    content = json.dumps(calibration_json(calibration))
+    fresh = path.with_name(f"{CALIBRATION}.{os.getpid()}")
+    fresh.write_text(json.dumps({"seal": seal(content), "calibration": content}), encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """The calibration kept in a store's folder, or the shipped one where there is none.
+
+    Raises StoreMismatch for one that has changed on disk, or is not of this version: it holds
+    nothing but numbers, and all of them.
+    """
+    path = folder / CALIBRATION
+    if not path.is_file():
+        return DEFAULT
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["seal"] != seal(kept["calibration"]):
+            raise ValueError("its seal is broken")
+        values = json.loads(kept["calibration"])
+        named = values.pop("weights")
+        weights = Signals(*(float(named.pop(name)) for name in Signals._fields))
+        calibration = Calibration(weights=weights, **{n: float(v) for n, v in values.items()})
+        if named or not all(map(math.isfinite, (*weights, calibration.intercept))):
+            raise ValueError("its weights are others")
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        raise StoreMismatch(
+            f"{path} is no calibration of this version: {error}",
+            "delete it, or run `rag eval calibrate` again",
+        ) from error
+    return calibration

@@ -8,30 +8,24 @@ The command line, the server and the evaluation all consume this stream.
 
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import replace
 from time import perf_counter
-from typing import Any
 
-from ingest.embed import Embedder
-from ingest.errors import UsageError
-from ingest.filters import Filter
-from ingest.store import Store
 from ingest.tokens import count_tokens
-from rag.abstain import Judgement, judge
 from rag.chat import ChatModel, ChatOptions
-from rag.config import Settings
+from rag.conflicts import statements
+from rag.context import Context, Question, Resources, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
-from rag.extract import ScoredSentence, extract, rank_sentences
+from rag.explain import trace
 from rag.ground import Grounder
+from rag.models import model_facts
 from rag.prompt import (
     NOT_IN_DOCUMENTS,
+    Limits,
     Prompt,
     build_prompt,
     load_template,
-    looks_like_instruction,
 )
-from rag.retrieve import Retrieval, renumber, retrieve
 from rag.stream import SentenceStream
 from rag.types import (
     Answer,
@@ -39,68 +33,31 @@ from rag.types import (
     Delta,
     Event,
     Finished,
-    Message,
     Passage,
     Retrieved,
     SentenceDone,
     Status,
     Usage,
 )
-from rag.verify import CoverageVerifier, Idf, inverse_frequency
+from rag.verify import CoverageVerifier
 
 ABSTENTION = "Not in your documents."
 
-_MAX_QUESTION_CHARACTERS = 4000
 _OVERFLOW_RETRIES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked, and how: `history` holds earlier turns, oldest first."""
-
-    text: str
-    filters: tuple[Filter, ...] = ()
-    history: tuple[Message, ...] = ()
-    extractive: bool = False
-    strict: bool = False
-    stream: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What answering needs; `chat` is None where no chat API is configured."""
-
-    store: Store
-    embedder: Embedder
-    settings: Settings
-    chat: ChatModel | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """One question on its way: everything that is known before an answerer starts."""
-
-    question: Question
-    resources: Resources
-    retrieval: Retrieval
-    ranked: tuple[ScoredSentence, ...]
-    judgement: Judgement
-    idf: Idf
-    started: float
-    retrieve_ms: float
 
 
 class _Progress:
     """What grows while an answer is written: its checked sentences, usage and timings."""
 
-    def __init__(self, context: _Context, passages: tuple[Passage, ...]) -> None:
+    def __init__(self, context: Context, passages: tuple[Passage, ...]) -> None:
         self.context = context
         self.passages = passages
-        self.grounder = Grounder(passages, CoverageVerifier(context.idf))
+        verifier = CoverageVerifier(context.idf, context.resources.judge)
+        self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.model: str | None = None
         self.finish_reason: str | None = None
-        self.warnings: list[str] = []
+        self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
 
     def mark(self, name: str, since: float) -> None:
@@ -123,10 +80,18 @@ class _Progress:
             passages=self.passages,
             grounding=None if abstained else grounder.grounding,
             confidence=self.context.judgement.confidence,
-            usage=self.usage or Usage(),
+            usage=self._priced_usage(),
             timings_ms=self.timings,
-            warnings=tuple(self.warnings),
+            warnings=() if abstained and not self.model else tuple(self.warnings),
+            missing=self.context.judgement.missing if abstained else (),
         )
+
+    def _priced_usage(self) -> Usage:
+        if self.usage is None:
+            return Usage()
+        facts = model_facts(self.context.resources.settings.chat)
+        cost = facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
+        return replace(self.usage, cost_usd=cost)
 
 
 def ask(question: Question, resources: Resources) -> Answer:
@@ -145,7 +110,7 @@ def ask_stream(question: Question, resources: Resources) -> Iterator[Event]:
     Raises UsageError for a question that cannot be asked; failures of the chat API are not
     raised but end the stream as a failed or incomplete answer.
     """
-    context = _prepare(question, resources)
+    context = prepare(question, resources)
     chat = None if question.extractive else resources.chat
     if context.judgement.abstains:
         yield from _abstain(context)
@@ -155,78 +120,48 @@ def ask_stream(question: Question, resources: Resources) -> Iterator[Event]:
         yield from _answer_by_chat(context, chat)
 
 
-def _prepare(question: Question, resources: Resources) -> _Context:
-    started = perf_counter()
-    if not question.text.strip():
-        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
-    if len(question.text) > _MAX_QUESTION_CHARACTERS:
-        raise UsageError(
-            f"the question has {len(question.text)} characters, "
-            f"{_MAX_QUESTION_CHARACTERS} are allowed",
-            "ask a shorter question",
-        )
-    store, embedder = resources.store, resources.embedder
-    retrieval = retrieve(
-        question.text, store, embedder, resources.settings.retrieval, question.filters
-    )
-    idf = term_weights(store)
-    ranked = rank_sentences(
-        question.text, retrieval.query_vector, retrieval.passages, embedder.embed_documents, idf
-    )
-    elapsed = (perf_counter() - started) * 1000
-    judgement = judge(ranked)
-    return _Context(question, resources, retrieval, tuple(ranked), judgement, idf, started, elapsed)
-
-
-def term_weights(store: Store) -> Idf:
-    """The weight of a term in this collection, read when first asked for."""
-    total = store.chunk_count
-
-    @cache
-    def idf(term: str) -> float:
-        return inverse_frequency(store.document_frequencies([term]), total)(term)
-
-    return idf
-
-
-def _abstain(context: _Context) -> Iterator[Event]:
+def _abstain(context: Context) -> Iterator[Event]:
     """Refuse before any chat call; the nearest passages are shown instead."""
     progress = _Progress(context, context.retrieval.passages)
     yield Retrieved(progress.passages, trace(context))
     yield Finished(progress.answer("abstained"))
 
 
-def _answer_extractively(context: _Context, notice: str = "") -> Iterator[Event]:
+def _answer_extractively(context: Context, notice: str = "") -> Iterator[Event]:
     """Answer with the documents' own best sentences."""
     progress = _Progress(context, context.retrieval.passages)
     if notice:
         progress.warnings.append(notice)
     yield Retrieved(progress.passages, trace(context))
-    for sentence in extract(context.ranked):
+    for sentence, shown in statements(context.asked, context.ranked, context.conflict):
         start = len(progress.grounder.answer)
-        added, new = progress.grounder.add_quote(sentence.passage, sentence.start, sentence.end)
+        place = (sentence.passage, sentence.start, sentence.end)
+        added, new = progress.grounder.add_quote(*place, shown, sentence.header)
         yield SentenceDone(added, new, progress.grounder.answer[start : added.start])
     yield Finished(progress.answer("answered"))
 
 
-def _answer_by_chat(context: _Context, chat: ChatModel) -> Iterator[Event]:
+def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
     """Answer through the chat API, packing less when the model's window is smaller than thought."""
-    passages = context.retrieval.passages
+    limits = None
     for attempt in range(_OVERFLOW_RETRIES + 1):
-        prompt = _prompt(context, passages)
+        prompt = packed_prompt(context, limits)
         progress = _Progress(context, prompt.shown)
         progress.model = chat.name
         if attempt:
             progress.warnings.append(
-                f"the model's window was too small: only {len(prompt.shown)} passages were sent"
+                f"the model's window was too small: only {sum(prompt.costs)} tokens of "
+                f"{len(prompt.shown)} passages were sent (set chat.window)"
             )
+        if prompt.forgotten:
+            progress.warnings.append(f"{prompt.forgotten} earlier messages did not fit the budget")
         try:
             yield from _converse(context, chat, prompt, progress)
         except ChatOverflow as error:
             if attempt == _OVERFLOW_RETRIES or len(prompt.shown) <= 1:
                 yield from _fail(context, progress, error)
                 return
-            passages = prompt.shown[: len(prompt.shown) // 2]
+            limits = prompt.halved
         except ChatError as error:
             yield from _fail(context, progress, error)
             return
@@ -234,21 +169,22 @@ def _answer_by_chat(context: _Context, chat: ChatModel) -> Iterator[Event]:
             return
 
 
-def _prompt(context: _Context, passages: tuple[Passage, ...]) -> Prompt:
+def packed_prompt(context: Context, limits: Limits | None = None) -> Prompt:
+    """The passages packed, by default within the budget and the model's window."""
     settings = context.resources.settings
-    prompt = build_prompt(
+    budget, window = settings.prompt.budget, model_facts(settings.chat).window
+    return build_prompt(
         context.question.text,
-        passages,
+        context.retrieval.passages,
         load_template(settings.prompt.template),
-        budget=settings.prompt.budget,
-        reserve=settings.chat.max_tokens,
-        history=context.question.history,
+        limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
+        context.idf,
+        context.question.history,
     )
-    return replace(prompt, shown=renumber(prompt.shown))
 
 
 def _converse(
-    context: _Context, chat: ChatModel, prompt: Prompt, progress: _Progress
+    context: Context, chat: ChatModel, prompt: Prompt, progress: _Progress
 ) -> Iterator[Event]:
     """Stream one chat reply into checked sentences."""
     asked = perf_counter()
@@ -292,7 +228,8 @@ class _CheckedSentences:
     def feed(self, text: str) -> Iterator[Event]:
         """Take a piece of the reply."""
         self.text += text
-        if text and not NOT_IN_DOCUMENTS.startswith(self.text.strip()[: len(NOT_IN_DOCUMENTS)]):
+        refusal = NOT_IN_DOCUMENTS.startswith(self.text.strip()[: len(NOT_IN_DOCUMENTS)])
+        if text and not refusal and not self._strict:  # raw text may be what strict leaves out
             yield from self._emit(Delta(text))
         for piece in self._stream.feed(text):
             yield from self._check(piece)
@@ -330,7 +267,8 @@ class _CheckedSentences:
 def _conclude(progress: _Progress, checked: _CheckedSentences) -> Answer:
     """What the reply amounts to once it is complete."""
     if checked.dropped and checked.holds:
-        progress.warnings.append(f"{checked.dropped} unsupported sentences were left out")
+        several = "sentence was" if checked.dropped == 1 else "sentences were"
+        progress.warnings.append(f"{checked.dropped} unsupported {several} left out")
     if checked.refused and not checked.holds:
         return progress.answer("abstained")
     if not checked.holds:
@@ -348,7 +286,7 @@ def _note(progress: _Progress, delta: ChatDelta) -> None:
     progress.model = delta.model or progress.model
 
 
-def _options(context: _Context) -> ChatOptions:
+def _options(context: Context) -> ChatOptions:
     chat = context.resources.settings.chat
     spent = perf_counter() - context.started
     return ChatOptions(
@@ -359,7 +297,7 @@ def _options(context: _Context) -> ChatOptions:
     )
 
 
-def _fail(context: _Context, progress: _Progress, error: ChatError) -> Iterator[Event]:
+def _fail(context: Context, progress: _Progress, error: ChatError) -> Iterator[Event]:
     """The API gave no whole answer: keep what was checked, or fall back, or show the passages."""
     if isinstance(error, ChatIncomplete) and progress.grounder.sentences:
         progress.warnings.append(error.message)
@@ -370,50 +308,3 @@ def _fail(context: _Context, progress: _Progress, error: ChatError) -> Iterator[
     else:
         progress.warnings.append("the chat API failed; these are the passages it would have had")
         yield Finished(progress.answer("failed"), error)
-
-
-def trace(context: _Context, prompt: Prompt | None = None) -> dict[str, Any]:
-    """What `--explain` shows: each candidate's scores and its fate."""
-    retrieval, judgement = context.retrieval, context.judgement
-    shown = {p.chunk.id for p in (prompt.shown if prompt else retrieval.passages)}
-    packed_out = {p.chunk.id for p in prompt.dropped} if prompt else set()
-    places = {
-        p.chunk.id: f"{p.chunk.source} [{p.chunk.start}:{p.chunk.end}]" for p in retrieval.passages
-    }
-    rows = [
-        {
-            "chunk": c.chunk_id,
-            "place": places.get(c.chunk_id, f"chunk {c.chunk_id}"),
-            "score": c.score,
-            "cosine": c.cosine,
-            "bm25": c.bm25,
-            "dense_rank": c.dense_rank,
-            "lexical_rank": c.lexical_rank,
-            "fate": _fate(c.chunk_id, shown, packed_out),
-        }
-        for c in retrieval.candidates[: 2 * context.resources.settings.retrieval.k]
-    ]
-    details: dict[str, Any] = {
-        "terms": list(retrieval.terms),
-        "candidates": rows,
-        "duplicates": [{"source": d.source, "of": d.of} for d in retrieval.duplicates],
-        "confidence": judgement.confidence,
-        "cosine": judgement.cosine,
-        "coverage": judgement.coverage,
-        "threshold": judgement.threshold,
-        "instructions": [
-            p.chunk.source for p in retrieval.passages if looks_like_instruction(p.chunk.text)
-        ],
-    }
-    if prompt:
-        details |= {
-            "prompt_tokens": prompt.tokens,
-            "budget": context.resources.settings.prompt.budget,
-        }
-    return details
-
-
-def _fate(chunk_id: int, shown: set[int], packed_out: set[int]) -> str:
-    if chunk_id in shown:
-        return "shown"
-    return "over the budget" if chunk_id in packed_out else "below the best k"

@@ -5,14 +5,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from ingest.embed import open_embedder
+from ingest.config import DEFAULT_MODEL
+from ingest.embed import Embedder, open_embedder
 from ingest.filters import Filter
 from ingest.loaders.options import LoadOptions
 from ingest.store import Store
 from ingest.sync import SyncSettings
-from rag.answer import Question, Resources, ask, ask_stream
+from rag.abstain import read_calibration
+from rag.answer import ask, ask_stream
 from rag.chat import ChatSettings, OpenAIChat
-from rag.config import OPENAI_URL, Settings
+from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
+from rag.context import Question, Resources
+from rag.embed_api import ApiEmbedder
+from rag.judge import open_judge
+from rag.preview import Preview, preview
+from rag.rerank import open_reranker
 from rag.retrieve import Retrieval, retrieve
 from rag.types import Answer, Event
 
@@ -38,6 +45,10 @@ class App:
         """The answer as it comes, as typed events."""
         return ask_stream(question, self.resources)
 
+    def preview(self, question: Question) -> Preview:
+        """What the question would send to the chat API, and its cost; nothing is sent."""
+        return preview(question, self.resources)
+
     def search(
         self, question: str, filters: Sequence[Filter] = (), k: int | None = None
     ) -> Retrieval:
@@ -45,20 +56,50 @@ class App:
         settings = self.resources.settings.retrieval
         if k is not None:
             settings = replace(settings, k=k)
-        return retrieve(question, self.store, self.resources.embedder, settings, filters)
+        resources = self.resources
+        return retrieve(
+            question, self.store, resources.embedder, settings, filters, resources.rerank
+        )
 
 
 @contextmanager
 def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
     """Open the store for reading, with the embedding model it was built with."""
     with Store.open(store_folder) as store:
-        embedder = open_embedder(store.settings.model)
+        embedder = own_embedder(settings, store.settings.model)
         chat = open_chat(settings) if settings.chat_configured else None
         try:
-            yield App(Resources(store, embedder, settings, chat))
+            resources = Resources(
+                store,
+                embedder,
+                settings,
+                chat,
+                open_judge(settings, chat),
+                open_reranker(settings),
+                read_calibration(store_folder),
+            )
+            yield App(resources)
         finally:
             if chat is not None:
                 chat.close()
+
+
+def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
+    """The embedder of a model, by default that of the settings.
+
+    Raises UsageError for one that only a store or a project's file names: either may come from a
+    stranger, and a model is files that are loaded, or fetched from the hub.
+    """
+    own, model = settings.embedding, model or settings.embedding.model
+    if model not in (DEFAULT_MODEL, settings.own_model):
+        raise unasked_model("embedding.model", model)
+    if own.base_url and model != DEFAULT_MODEL:
+        # All that is ingested would be sent there.
+        refuse_project_model(settings, "embedding.base_url")
+        same = own.base_url == settings.chat.base_url and not settings.key_withheld
+        key = own.api_key or (settings.chat.api_key if same else "")
+        return ApiEmbedder(OpenAIChat(ChatSettings(own.base_url, key, model)))
+    return open_embedder(model, settings.embedding.engine)
 
 
 def open_chat(settings: Settings) -> OpenAIChat:

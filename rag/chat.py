@@ -1,4 +1,5 @@
-"""The chat API: the `ChatModel` seam, and its implementation for OpenAI-compatible servers.
+"""The chat API: the `ChatModel` seam, and its implementation for OpenAI-compatible servers, which
+gives embeddings too.
 
 httpx is imported only here, and only when a client is opened. The rules are: at most
 `attempts` tries within one deadline; a stream is tried again only while nothing of it was shown;
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 from ingest.errors import UsageError
 from rag.chat_failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
 from rag.chat_patience import SHORTEST_WAIT_S, Patience, bounded
-from rag.chat_wire import ChatOptions, Reply, request_body
+from rag.chat_wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message
 
@@ -142,13 +143,43 @@ class OpenAIChat:
         deadline = self._timing.monotonic() + min(options.deadline_s, _LONGEST_DEADLINE_S)
         return self._deltas(messages, options, deadline)
 
+    def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
+        """The model's vector of each text, by one request and the same rules. Raises ChatError."""
+        deadline = self._timing.monotonic() + deadline_s
+        vectors: list[list[float]] = []
+
+        def attempt() -> _Attempt:
+            vectors.clear()
+            reply = EmbeddingReply(self._peer, len(texts), vectors)
+            return self._attempt("/embeddings", reply, deadline_s, deadline)
+
+        body = embedding_body(self.name, texts)
+        for _ in self._exchanges(lambda: body, attempt, deadline):
+            pass
+        return vectors
+
     def _deltas(
         self, messages: Sequence[Message], options: ChatOptions, deadline: float
     ) -> Generator[ChatDelta, None, None]:
+        def attempt() -> _Attempt:
+            left = deadline - self._timing.monotonic()
+            first_byte = self._settings.first_byte_s if options.stream else left
+            return self._attempt("/chat/completions", Reply(self._peer), first_byte, deadline)
+
+        yield from self._exchanges(
+            lambda: request_body(self.name, messages, options, self._dropped), attempt, deadline
+        )
+
+    def _exchanges(
+        self,
+        make_body: Callable[[], dict[str, Any]],
+        make_attempt: Callable[[], "_Attempt"],
+        deadline: float,
+    ) -> Generator[ChatDelta, None, None]:
+        """Try until a reply is whole, or until another try is no use."""
         failures, reconnected = 0, False
         while True:
-            body = request_body(self.name, messages, options, self._dropped)
-            attempt = self._attempt(options, deadline)
+            body, attempt = make_body(), make_attempt()
             try:
                 yield from self._exchange(body, attempt)
             except Failed as failed:
@@ -166,13 +197,12 @@ class OpenAIChat:
             else:
                 return
 
-    def _attempt(self, options: ChatOptions, deadline: float) -> "_Attempt":
-        left = deadline - self._timing.monotonic()
-        if left <= 0:
+    def _attempt(
+        self, path: str, reply: "Reply | EmbeddingReply", first_byte_s: float, deadline: float
+    ) -> "_Attempt":
+        if deadline - self._timing.monotonic() <= 0:
             raise self._overdue()
-        first_byte = self._settings.first_byte_s if options.stream else left
-        patience = Patience(first_byte, deadline, self._timing.monotonic)
-        return _Attempt(Reply(self._peer), patience)
+        return _Attempt(path, reply, Patience(first_byte_s, deadline, self._timing.monotonic))
 
     def _pause(self, failed: Failed, failures: int, deadline: float) -> None:
         """Wait before the next try, or raise the error where another try is no use or too late."""
@@ -205,7 +235,7 @@ class OpenAIChat:
         settings, patience = self._settings, attempt.patience
         request = self._client.build_request(
             "POST",
-            self._url,
+            self._url.replace("/chat/completions", attempt.path),
             json=body,
             timeout=httpx.Timeout(
                 connect=patience.limited(settings.connect_s),
@@ -284,7 +314,8 @@ class OpenAIChat:
 class _Attempt:
     """One try, and what became known of it on the way."""
 
-    reply: Reply
+    path: str
+    reply: Reply | EmbeddingReply
     patience: Patience
     answered: bool = False
     stale: bool = False

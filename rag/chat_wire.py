@@ -16,6 +16,7 @@ from rag.types import ChatDelta, Message, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
+MAX_VECTOR_BYTES = 64 << 20
 MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
 _REASONING_TAG = re.compile(r"<(/?)think(?:ing)?>")
 _REASONING_TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
@@ -62,6 +63,58 @@ def request_body(
 def _encodable(text: str) -> str:
     """A lone surrogate, from a badly encoded command line, would make the body unreadable."""
     return text.encode("utf-8", errors="replace").decode()
+
+
+def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
+    """The JSON body of a request for vectors."""
+    return {
+        "model": model,
+        "input": [_encodable(text) or " " for text in texts],
+        "encoding_format": "float",
+    }
+
+
+class EmbeddingReply:
+    """A reply with vectors, read whole: at its end `vectors` gets one for each of `count` texts."""
+
+    text = ""
+    complete = ended = full = False
+
+    def __init__(self, peer: Peer, count: int, vectors: list[list[float]]) -> None:
+        self._peer = peer
+        self._count = count
+        self._vectors = vectors
+        self._bytes = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[ChatDelta]:
+        """Take a piece of it; nothing is yielded. Raises Failed."""
+        self._bytes += data
+        if len(self._bytes) > MAX_VECTOR_BYTES:
+            raise self._failed("sent an over-long reply")
+        yield from ()
+
+    def end(self) -> Iterator[ChatDelta]:
+        """Take its end. Raises Failed."""
+        payload = _mapping(parsed(bytes(self._bytes)))
+        if payload.get("error"):
+            raise failure_inside(payload, self._peer)
+        data = payload.get("data")
+        rows = [*map(_mapping, data)] if isinstance(data, list) else []
+        rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
+        vectors = [row.get("embedding") for row in rows]
+        sizes = {len(v) for v in vectors if isinstance(v, list) and all(map(_is_number, v))}
+        if len(vectors) != self._count or len(sizes) != 1 or 0 in sizes or None in vectors:
+            raise self._failed("sent no vector for each text")
+        self._vectors += [vector for vector in vectors if vector]
+        yield from ()
+
+    def _failed(self, happened: str) -> Failed:
+        hint = "check embedding.base_url and embedding.model"
+        return Failed(ChatRejected(f"{self._peer.host} {happened}", hint))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Reply:

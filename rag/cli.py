@@ -8,12 +8,10 @@ import os
 # Before numpy is first imported: one question is too small for several BLAS threads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,12 +19,20 @@ import typer
 from typer.exceptions import TyperException
 
 from ingest.errors import RagError, UsageError
+from rag.console import (
+    Output,
+    Reported,
+    asked_range,
+    progress_bar,
+    read_question,
+    report,
+    show_answer,
+)
 
 if TYPE_CHECKING:
-    from ingest.sync import Progress, SyncReport
+    from ingest.sync import SyncReport
     from rag.app import App
     from rag.config import Settings
-    from rag.types import Answer, Event
 
 INTERRUPTED = 130
 SOME_FILES_FAILED = 7
@@ -61,23 +67,6 @@ FilterOption = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only documents with this; repeatable."),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """How a command speaks: `as_json` to standard output, notes to standard error unless quiet."""
-
-    as_json: bool = False
-    quiet: bool = False
-
-    def note(self, text: str) -> None:
-        """One line for the person, not for scripts."""
-        if not self.quiet:
-            print(text, file=sys.stderr)
-
-    def result(self, data: dict[str, Any], text: str) -> None:
-        """The command's result, in the form that was asked for."""
-        print(json.dumps(data, ensure_ascii=False) if self.as_json else text)
 
 
 @app.callback(invoke_without_command=True)
@@ -115,9 +104,8 @@ def ingest(
 
     Without a PATH, everything ingested before is brought up to date.
     """
-    from ingest.embed import open_embedder
     from ingest.sync import roots, sync
-    from rag.app import sync_settings
+    from rag.app import own_embedder, sync_settings
     from rag.config import find_store
     from rag.render import report_json, report_text
 
@@ -125,10 +113,10 @@ def ingest(
     settings = _settings({"store": store, "ingest.jobs": jobs, "ingest.ocr": ocr}, config)
     folder = find_store(settings, create=bool(paths))
     how = sync_settings(settings, dry_run=dry_run, prune=prune)
-    embedder = open_embedder(how.index.model, how.engine)
+    embedder = own_embedder(settings)
 
     def run() -> "SyncReport":
-        with _progress_bar(output) as on_progress:
+        with progress_bar(output) as on_progress:
             report = sync(folder, paths or [], how, on_progress, embedder)
         for note in report.notes:
             output.note(note)
@@ -154,6 +142,9 @@ def ask(
     strict: Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")] = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print when complete.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show how it was found.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent and its cost; send nothing.")
+    ] = False,
     fail_on_abstain: Annotated[
         bool, typer.Option("--fail-on-abstain", help="Exit with 10 when there is no answer.")
     ] = False,
@@ -165,13 +156,14 @@ def ask(
 ) -> None:
     """Answer a question from the documents, with the exact words each sentence rests on."""
     from ingest.filters import parse_filters
-    from rag.answer import Question
+    from rag import render
+    from rag.context import Question
 
     output = Output(as_json, quiet)
     flags = {"retrieval.k": k, "prompt.budget": budget, "chat.model": model, "store": store}
     settings = _settings(flags, config)
     request = Question(
-        _read_question(question),
+        read_question(question),
         filters=parse_filters(filters or ()),
         extractive=extractive or not settings.chat_configured,
         strict=strict,
@@ -179,9 +171,15 @@ def ask(
     )
     with _open_app(settings, output) as opened:
         _note_answerer(settings, output, extractive=extractive)
-        answer, error = _show(opened.ask_stream(request), output, explain=explain)
+        if dry_run:
+            previewed = opened.preview(request)
+            if explain:
+                print(render.explain_text(previewed.trace), file=sys.stderr)
+            output.result(render.preview_json(previewed), render.preview_text(previewed))
+            return
+        answer, error = show_answer(opened.ask_stream(request), output, explain=explain)
     if error is not None:
-        raise _Reported(error)
+        raise Reported(error)
     if answer.status == "abstained" and fail_on_abstain:
         raise typer.Exit(ABSTAINED)
 
@@ -204,7 +202,7 @@ def search(
     from rag.render import passages_json, passages_text
 
     output = Output(as_json, quiet)
-    text = _read_question(question)
+    text = read_question(question)
     with _open_app(_settings({"retrieval.k": k, "store": store}, config), output) as opened:
         start = perf_counter()
         passages = opened.search(text, parse_filters(filters or ())).passages
@@ -271,7 +269,7 @@ def show(
     with _open_store(store, config) as opened:
         stored = opened.document(source)
     document = stored.document
-    start, end = _range(document.text, document.page_starts, page, span)
+    start, end = asked_range(document.text, document.page_starts, page, span)
     data = document_json(stored) | {"text": document.text[start:end]}
     if page or span:
         data |= {"start": start, "end": end}
@@ -344,7 +342,7 @@ def doctor(
 
 
 @config_app.command("show")
-def config_show(
+def configshow_answer(
     store: StoreOption = None,
     config: ConfigOption = None,
     verbose: VerboseOption = False,
@@ -388,9 +386,29 @@ def eval_run(
     output = Output(as_json, quiet)
     settings = _settings({"retrieval.k": k, "store": store}, config)
     options = RunOptions(extractive=extractive, retrieval_only=retrieval_only, limit=limit)
-    with _progress_bar(output) as on_progress:
+    with progress_bar(output) as on_progress:
         report = run_set(question_set, settings, options, on_progress)
     output.result(report_to_json(report), report_to_text(report))
+
+
+@eval_app.command("calibrate")
+def eval_calibrate(
+    question_set: Annotated[Path, typer.Argument(metavar="SET", help="A folder or a file.")],
+    k: KOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    verbose: VerboseOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit when to refuse to your own documents and questions; the store keeps it."""
+    from eval.calibrate import calibrate, calibrated_json, calibrated_text
+
+    output = Output(as_json, quiet)
+    settings = _settings({"retrieval.k": k, "store": store}, config)
+    with progress_bar(output) as on_progress:
+        done = calibrate(question_set, settings, on_progress)
+    output.result(calibrated_json(done), calibrated_text(done))
 
 
 def main() -> None:
@@ -400,7 +418,7 @@ def main() -> None:
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except RagError as error:
-        code = _report(error)
+        code = report(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
@@ -413,34 +431,8 @@ def main() -> None:
     sys.exit(code or 0)
 
 
-class _Reported(RagError):
-    """An error whose message has been shown with the answer already; only its code is left."""
-
-    def __init__(self, error: RagError) -> None:
-        super().__init__(error.message, error.hint)
-        self.code = error.exit_code
-
-
 def _interrupt(signum: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
-
-
-def _report(error: RagError) -> int:
-    """Show an error in at most two lines, as JSON where that was asked for."""
-    from rag.render import error_json, printable
-
-    if isinstance(error, _Reported):
-        return error.code
-    if "--json" in sys.argv:
-        print(json.dumps(error_json(error), ensure_ascii=False))
-    print(f"rag: {printable(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"     {printable(error.hint)}", file=sys.stderr)
-    if _verbose():
-        import traceback
-
-        traceback.print_exception(error)
-    return error.exit_code
 
 
 def _unexpected(error: Exception) -> int:
@@ -451,51 +443,20 @@ def _unexpected(error: Exception) -> int:
     summary = " ".join(f"{type(error).__name__}: {error}".split())
     unexpected = RagError(f"unexpected error: {summary}", "run again with -v for the traceback")
     unexpected.__cause__ = error
-    return _report(unexpected)
+    return report(unexpected)
 
 
 def _usage(error: TyperException) -> int:
     """A mistake on the command line, in the same two shapes as every other error."""
     context = getattr(error, "ctx", None)
     hint = f"see `{context.command_path} --help`" if context else "see `rag --help`"
-    return _report(UsageError(error.format_message(), hint))
-
-
-def _verbose() -> bool:
-    return any(flag in sys.argv for flag in ("-v", "--verbose"))
+    return report(UsageError(error.format_message(), hint))
 
 
 def _settings(flags: dict[str, Any], config: Path | None) -> "Settings":
     from rag.config import load_settings
 
     return load_settings(flags, config=config)
-
-
-def _read_question(argument: str) -> str:
-    """The question from the command line, or from a pipe."""
-    piped = argument == "-" or (not argument and not sys.stdin.isatty())
-    text = sys.stdin.read() if piped else argument
-    if not text.strip():
-        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
-    return text.strip()
-
-
-def _range(
-    text: str, page_starts: tuple[int, ...], page: int | None, span: str | None
-) -> tuple[int, int]:
-    """The characters that `--page` or `--span` asks for."""
-    if span is not None:
-        start, colon, end = span.partition(":")
-        if not (colon and start.isdigit() and end.isdigit() and int(start) <= int(end)):
-            raise UsageError(f"not a span: {span!r}", "write `--span START:END`, as in `0:100`")
-        return min(int(start), len(text)), min(int(end), len(text))
-    if page is None:
-        return 0, len(text)
-    if page > len(page_starts):
-        count = len(page_starts)
-        raise UsageError(f"no page {page}: the document has {count or 'no'} pages", "check --page")
-    ends = (*page_starts[1:], len(text))
-    return page_starts[page - 1], ends[page - 1]
 
 
 @contextmanager
@@ -527,7 +488,7 @@ def _follow(roots: Sequence[Path], run: Callable[[], object], output: Output) ->
         try:
             run()
         except RagError as error:
-            _report(error)
+            report(error)
 
 
 def _note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:
@@ -541,69 +502,3 @@ def _note_answerer(settings: "Settings", output: Output, *, extractive: bool) ->
             f"the key is not sent to {settings.chat.base_url}, which a project file names; "
             "set OPENAI_BASE_URL in the environment to allow it"
         )
-
-
-def _show(
-    events: Iterator["Event"], output: Output, *, explain: bool
-) -> tuple["Answer", RagError | None]:
-    """Print an answer as it comes, sentence by checked sentence; return it with its failure."""
-    from rag import render
-    from rag.types import Finished, Retrieved, SentenceDone
-
-    shown = 0
-    for event in events:
-        match event:
-            case Retrieved(trace=trace) if explain and trace:
-                print(render.explain_text(trace), file=sys.stderr)
-            case SentenceDone(sentence=sentence, separator=separator) if not output.as_json:
-                # The separator keeps the answer's paragraphs and list lines as they are.
-                print((separator if shown else "") + render.sentence_text(sentence), end="")
-                sys.stdout.flush()
-                shown += 1
-            case Finished(answer=answer, error=error):
-                break
-    if output.as_json:
-        data = render.answer_json(answer) | (render.error_json(error) if error else {})
-        print(json.dumps(data, ensure_ascii=False))
-    else:
-        print(render.ending_text(answer))
-    for warning in answer.warnings:
-        output.note(f"note: {render.printable(warning)}")
-    if error:
-        print(f"rag: {render.printable(error.message)}", file=sys.stderr)
-        if error.hint:
-            print(f"     {render.printable(error.hint)}", file=sys.stderr)
-    return answer, error
-
-
-@contextmanager
-def _progress_bar(output: Output) -> Iterator[Any]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    if output.quiet or not sys.stderr.isatty():
-        yield lambda progress: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as ProgressBar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-        TextColumn("{task.fields[detail]}"),
-        TimeRemainingColumn(),
-    )
-    with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, unit="", detail="", start=True)
-
-        def advance(progress: "Progress") -> None:
-            bar.update(
-                task,
-                description=progress.stage,
-                completed=progress.done,
-                total=progress.total,
-                unit=progress.unit,
-                detail=progress.detail,
-            )
-
-        yield advance

@@ -22,7 +22,8 @@ CONFIG_FILE = "rag.toml"
 STORE_FOLDER = ".rag"
 OPENAI_URL = "https://api.openai.com/v1"
 
-# A project folder may come from a stranger; what it says must not redirect a person's own key.
+# A project folder may come from a stranger; what it says must not redirect a person's own key, nor
+# have a model loaded.
 _PROJECT_ORIGINS = (".env", "rag.toml")
 
 _ALIASES = {
@@ -35,7 +36,11 @@ _ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class ChatSection:
-    """The chat API. `deadline` is in seconds for a whole question, every wait included."""
+    """The chat API. `deadline` is in seconds for a whole question, every wait included.
+
+    `window` is how many tokens the model reads and writes at once, the prices are in US dollars
+    per million tokens; 0 is what rag/models.toml lists.
+    """
 
     base_url: str = ""
     api_key: str = field(default="", repr=False)
@@ -43,17 +48,26 @@ class ChatSection:
     deadline: float = 120.0
     temperature: float = 0.0
     max_tokens: int = 500
+    window: int = 0
+    price_in: float = 0.0
+    price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSection:
-    """`k` passages at most; `alpha` weighs the cosine against BM25 (1 is dense alone)."""
+    """`k` passages at most; `alpha` weighs the cosine against BM25 (1 is dense alone).
+
+    `second_search` looks for what the first passage names where it leaves the question open.
+    `reranker` is the folder or hub name of a cross-encoder that orders the passages anew.
+    """
 
     k: int = 8
-    alpha: float = 0.65
-    candidates: int = 100
+    alpha: float = 0.5
+    candidates: int = 200
+    second_search: bool = True
+    reranker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +79,27 @@ class PromptSection:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingSection:
-    """The embedding model: the bundled one, or a sentence-transformers folder or hub name.
+class GroundSection:
+    """`verifier` scores a written sentence: "coverage" counts words, "chat" asks the chat model,
+    any other name is the folder or hub name of a cross-encoder.
+    """
 
-    `engine` computes the bundled one at ingest: auto, numpy, torch or openvino.
+    verifier: str = "coverage"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingSection:
+    """The embedding model: the bundled one, a sentence-transformers folder or hub name, or with
+    `base_url` one behind an OpenAI-compatible API.
+
+    `engine` computes the bundled one at ingest: auto, numpy, torch or openvino. Without an
+    `api_key` that of the chat API goes to a `base_url` that is the same.
     """
 
     model: str = DEFAULT_MODEL
     engine: str = "auto"
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +128,7 @@ class Settings:
     chat: ChatSection = ChatSection()
     retrieval: RetrievalSection = RetrievalSection()
     prompt: PromptSection = PromptSection()
+    ground: GroundSection = GroundSection()
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
     store: str = ""
@@ -117,13 +145,40 @@ class Settings:
         return bool(self.chat.base_url or self.chat.api_key)
 
     @property
+    def own_model(self) -> str:
+        """The embedding model that the person has chosen: a project's file does not choose one."""
+        return DEFAULT_MODEL if self.from_project("embedding.model") else self.embedding.model
+
+    @property
     def key_withheld(self) -> bool:
         """Whether a person's key stays here because a project file chose the base URL."""
         return (
             bool(self.chat.api_key)
-            and self.origins.get("chat.base_url") in _PROJECT_ORIGINS
-            and self.origins.get("chat.api_key") not in _PROJECT_ORIGINS
+            and self.from_project("chat.base_url")
+            and not self.from_project("chat.api_key")
         )
+
+    def from_project(self, name: str) -> bool:
+        """Whether a setting comes from a file of the project, which may be a stranger's."""
+        return self.origins.get(name) in _PROJECT_ORIGINS
+
+
+def refuse_project_model(settings: Settings, name: str) -> None:
+    """UsageError where a model is named by a file of the project alone."""
+    if settings.from_project(name):
+        section, _, key = name.partition(".")
+        raise unasked_model(name, getattr(getattr(settings, section), key))
+
+
+def unasked_model(name: str, model: str) -> UsageError:
+    """The refusal of a model that the person did not choose: it is files that are loaded, or
+    fetched from the hub."""
+    variable = f"RAG_{name.upper().replace('.', '_')}"
+    return UsageError(
+        f"the model {model!r} is not loaded without your word",
+        f"if you trust it, set {variable}={model}, or `{name}` in your own rag.toml "
+        "(`~/.config/ragcite`)",
+    )
 
 
 def load_settings(
@@ -183,12 +238,10 @@ def setting_names() -> tuple[str, ...]:
 
 def setting_value(settings: Settings, name: str) -> Any:
     """One setting's value; a key is never shown, only whether there is one."""
-    if name == "chat.api_key":
-        return "(set)" if settings.chat.api_key else ""
     value: Any = settings
     for part in name.split("."):
         value = getattr(value, part)
-    return value
+    return "(set)" if value and name.endswith(".api_key") else value
 
 
 def _types() -> dict[str, type]:

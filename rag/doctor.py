@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-from ingest.embed import open_embedder
 from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
-from rag.app import open_chat
+from rag.app import open_chat, own_embedder
 from rag.config import Settings, find_store
 from rag.types import Message
 
@@ -64,7 +63,7 @@ def _libraries(settings: Settings) -> str:
 
 
 def _embedding(settings: Settings) -> str:
-    embedder = open_embedder(settings.embedding.model)
+    embedder = own_embedder(settings)
     vector = embedder.embed_query("a question")
     return f"{embedder.name}, {len(vector)} dimensions, weights as published"
 

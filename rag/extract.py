@@ -1,80 +1,87 @@
 """Answers without a language model: the documents' own sentences, best first.
 
-A sentence's score adds how close it and its neighbours are to the question in meaning, how much
-of the question's words it holds, whether it has what the question word asks for, and how well
-its passage matches. The weights were found on SQuAD (see eval/benchmarks/squad.py).
+A sentence's score is a weighted sum of marks: how close it is to the question in meaning, how much
+of the question's words stand in it, above it and beside it, whether it has what the question asks
+for, and how well its passage matches. A row of a table counts as a sentence, read with the names
+of its columns.
 """
 
-import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.words import terms
-from rag.numbers import is_date_word
+from rag.asked import Asked
+from rag.rows import cells, header_above, is_header, readable
 from rag.types import Passage
-from rag.verify import Idf, prepared_passage
+from rag.verify import prepared_passage
 
 Vector = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vector]
 
-CANDIDATES = 16
+CANDIDATES = 20
 """Sentences that are embedded: those best by what costs nothing."""
-SECOND_SENTENCE = 0.9
-"""The second sentence is shown if its score is at least this share of the first one's."""
+MOST_SHOWN = 3
+NEARLY_AS_GOOD = 0.85
+"""A further sentence is shown if its score is at least this share of the first one's."""
 
-_TYPE_WEIGHT = 0.3
-_DENSE_WEIGHT = 0.5
-_PASSAGE_WEIGHT = 0.5
-_BIGRAM_WEIGHT = 0.3
-
-_ASKS_NUMBER = re.compile(
-    r"\b(?:how (?:many|much|long|old|far|tall|high|large|big|deep|fast|often|heavy|wide)"
-    r"|what (?:percent\w*|number|amount|share|fraction|price|cost)"
-    r"|wie ?(?:viele?|lange?|hoch|oft))\b",
-    re.IGNORECASE,
-)
-_ASKS_DATE = re.compile(
-    r"\b(?:when|(?:what|which|in what) (?:year|date|day|month|decade|century|time)|wann|"
-    r"(?:in )?welche[msr]? (?:jahr|tag|monat))\b",
-    re.IGNORECASE,
-)
-_ASKS_NAME = re.compile(r"\b(?:who|whom|whose|where|wer|wem|wen|wessen|wo)\b", re.IGNORECASE)
-_NUMBER = re.compile(
-    r"\d|\b(?:two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|forty|fifty|"
-    r"hundred|thousand|million|billion|dozen|half|zwei|drei|vier|zehn)\b",
-    re.IGNORECASE,
-)
-_YEAR = re.compile(r"\b(?:1\d|20)\d\ds?\b|\b\d{1,2}(?:st|nd|rd|th) century\b|\b\d{1,2}:\d\d\b")
-_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
+_SUBJECT = 0.15  # what a heading must add to what a sentence covers of the question
 _ANSWERLESS = re.compile(r"\s*(?:#{1,6}\s|```|~~~|[|:\s-]+$)|.*[?\uff1f\u061f]\W*$", re.DOTALL)
-
 _ANNOUNCING = (":", "\uff1a")
 # What follows an announcement: fenced code, or lines up to a blank one.
 _BLOCK = re.compile(r"\s*(?:(?P<fence>```|~~~).*?\n(?P=fence)|\S(?:(?!\n[ \t]*\n).)*)", re.DOTALL)
 _LONGEST_ANNOUNCED = 600
+_MARKER = re.compile(r"^(?:[-*+\u2022\u2013]|\d{1,2}[.)])[ \t]+")
+_BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
+_CAPITALS = re.compile(r"[^\W\d_a-zß-ÿ]{2,}[\s-]+[^\W\d_a-zß-ÿ]{2,}\b")
+_STOP = re.compile(r"[.!\u2026\u3002\uff01]\W*$")
 _FIGURE = re.compile(r"\d[\d.,]*")
 _MOST_FIGURES = 12
+
+
+class Marks(NamedTuple):
+    """What is measured of a sentence, each about 0 to 1; also the weights of these.
+
+    `context` is the share of the question's terms in the sentence and the headings above it,
+    `beside` with its neighbours too, `whole` in its passage. `type` is 1 if it has what the
+    question asks for. `dense` is the passage's cosine, `cosine` its own.
+    """
+
+    context: float = 0.0
+    beside: float = 0.0
+    whole: float = 0.0
+    type: float = 0.0
+    dense: float = 0.0
+    cosine: float = 0.0
+
+
+# Chosen on one half of the questions of SQuAD 2 (dev) and of corpora/halden by the likelihood of a
+# sentence that holds the gold answer. Neighbouring pairs of terms and the cosine of a sentence
+# with its neighbours add nothing to these.
+WEIGHTS = Marks(context=0.7, beside=1.0, whole=0.9, type=0.4, dense=1.7, cosine=2.0)
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredSentence:
     """A sentence of a passage; `start` and `end` are offsets in the document.
 
-    `cosine` is its vector's with the question's, `coverage` the weighted share of the
-    question's terms that it holds.
+    `shown` is how it reads alone: a row with the names of its columns, of which `header` has the
+    table's. `found` are the terms of the question in it and above it.
     """
 
     passage: Passage
     start: int
     end: int
+    shown: str
+    header: str
+    found: frozenset[str]
+    marks: Marks
     score: float
-    cosine: float
-    coverage: float
 
     @property
     def text(self) -> str:
@@ -83,109 +90,108 @@ class ScoredSentence:
         return self.passage.chunk.text[self.start - base : self.end - base]
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    text: str
-    weights: Mapping[str, float]
-    pairs: frozenset[tuple[str, str]]
-
-    def coverage(self, found: frozenset[str]) -> float:
-        total = math.fsum(self.weights.values())
-        held = math.fsum(weight for term, weight in self.weights.items() if term in found)
-        return held / total if total else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A sentence before it is embedded: `lexical` is the part of its score that is free."""
-
-    passage: Passage
-    index: int
-    start: int
-    end: int
-    coverage: float
-    lexical: float
-
-
 def rank_sentences(
-    question: str,
-    query_vector: Vector,
-    passages: Sequence[Passage],
-    embed: Embed,
-    idf: Idf,
+    asked: Asked, query_vector: Vector, passages: Sequence[Passage], embed: Embed
 ) -> list[ScoredSentence]:
     """The passages' sentences that may answer a question, best first.
 
     `query_vector` is the question's unit vector; `embed` gives unit vectors of texts. At most
     CANDIDATES sentences are embedded and returned.
     """
-    asked = _question(question, idf)
-    found = [c for passage in passages for c in _candidates(asked, passage)]
-    chosen = sorted(_distinct(found), key=lambda c: (-c.lexical, c.passage.number, c.start))
-    chosen = chosen[:CANDIDATES]
+    found = [sentence for passage in passages for sentence in _sentences(asked, passage)]
+    chosen = sorted(_distinct(found), key=_by_score)[:CANDIDATES]
     if not chosen:
         return []
-    vectors = embed([_text(candidate) for candidate in chosen])
-    cosines = (vectors @ query_vector).tolist()
-    windows = _window_cosines(chosen, vectors, query_vector)
+    vectors = embed([sentence.shown for sentence in chosen])
     ranked = [
-        ScoredSentence(
-            passage=c.passage,
-            start=c.start,
-            end=c.end,
-            score=c.lexical + cosine + window,
-            cosine=cosine,
-            coverage=c.coverage,
-        )
-        for c, cosine, window in zip(chosen, cosines, windows, strict=True)
+        _scored(sentence, sentence.marks._replace(cosine=cosine))
+        for sentence, cosine in zip(chosen, (vectors @ query_vector).tolist())
     ]
-    return sorted(ranked, key=lambda s: (-s.score, s.passage.number, s.start))
+    return sorted(ranked, key=_by_score)
 
 
 def extract(ranked: Sequence[ScoredSentence]) -> tuple[ScoredSentence, ...]:
-    """The sentences to show: the first, and the next different one if it is nearly as good."""
-    if not ranked:
-        return ()
-    first = ranked[0]
-    same = " ".join(first.text.split()).casefold()
-    for second in ranked[1:]:
-        if second.score < SECOND_SENTENCE * first.score:
+    """The sentences to show: the first, and up to two more that are nearly as good.
+
+    Of two rows of a table, one that holds less of the question than the other is left out.
+    """
+    chosen: list[ScoredSentence] = []
+    for sentence in ranked:
+        if len(chosen) == MOST_SHOWN or sentence.score < NEARLY_AS_GOOD * ranked[0].score:
             break
-        if " ".join(second.text.split()).casefold() != same:
-            return first, second
-    return (first,)
+        if not any(_adds_nothing(sentence, other) for other in chosen):
+            chosen.append(sentence)
+    return tuple(chosen)
 
 
-def _question(text: str, idf: Idf) -> _Question:
-    found = terms(text)
-    weights = {term: idf(term) for term in dict.fromkeys(found)}
-    return _Question(text, weights, frozenset(itertools.pairwise(found)))
+def subject(asked: Asked, sentence: ScoredSentence) -> str:
+    """The heading that a sentence is shown with: it says what of the question the sentence leaves
+    out; "" where there is none."""
+    chunk = sentence.passage.chunk
+    own = frozenset(terms(sentence.shown))
+    enough = asked.coverage(own) + _SUBJECT
+    labels = (chunk.section.rpartition(" > ")[2], chunk.title)
+    wider = (label for label in labels if asked.coverage(own | set(terms(label))) >= enough)
+    return next(wider, "")
 
 
-def _candidates(asked: _Question, passage: Passage) -> list[_Candidate]:
-    """The sentences of a passage that state something, with the free part of their scores."""
+def _adds_nothing(sentence: ScoredSentence, other: ScoredSentence) -> bool:
+    """Whether a sentence says what another does, or is a worse row of the same table."""
+    same = " ".join(sentence.shown.split()).casefold() == " ".join(other.shown.split()).casefold()
+    rows = bool(sentence.header) and sentence.header == other.header
+    return same or (rows and sentence.found < other.found)
+
+
+def _sentences(asked: Asked, passage: Passage) -> list[ScoredSentence]:
+    """The sentences of a passage that state something, scored by what is free."""
     prepared = prepared_passage(passage)
     base = passage.chunk.start
-    whole = _PASSAGE_WEIGHT * asked.coverage(prepared.found(0, len(prepared.terms)))
-    shared = _DENSE_WEIGHT * passage.cosine + whole
-    candidates = []
-    label = passage.chunk.section.rpartition(" > ")[2]
+    everything = asked.coverage(prepared.found(0, len(prepared.terms)))
+    sentences = []
     for index, (start, stop) in enumerate(prepared.spans):
         end = _with_announced(prepared.text, start, stop)
-        text = prepared.text[start:end]
-        if _ANSWERLESS.match(text) or label.endswith(text) or text.endswith(_ANNOUNCING):
+        shown, header = _readable(passage, start, end)
+        if not shown or not _states(prepared.text[start:end], shown, passage):
             continue
-        if len(_FIGURE.findall(text)) > _MOST_FIGURES:  # a table that lost its lines
-            continue
-        coverage = asked.coverage(prepared.terms[index])
-        lexical = (
-            shared
-            + coverage
-            + _TYPE_WEIGHT * _type_match(asked, text)
-            + _BIGRAM_WEIGHT * _pair_share(asked, text)
+        context = prepared.terms[index].union(prepared.heading, terms(header))
+        beside = context | prepared.found(max(0, index - 1), index + 2)
+        marks = Marks(
+            context=asked.coverage(context),
+            beside=asked.coverage(beside),
+            whole=everything,
+            type=asked.type_match(shown),
+            dense=passage.cosine,
         )
-        candidates.append(_Candidate(passage, index, base + start, base + end, coverage, lexical))
-    return candidates
+        found = context & asked.weights.keys()
+        place = (passage, base + start, base + end)
+        sentences.append(_scored(ScoredSentence(*place, shown, header, found, marks, 0.0), marks))
+    return sentences
+
+
+def _readable(passage: Passage, start: int, end: int) -> tuple[str, str]:
+    """How a span of a passage's text reads alone, and the header of the table that it is a row of.
+
+    The former is "" for a header or a rule.
+    """
+    text = passage.chunk.text
+    row = cells(text[start:end]) if "\n" not in text[start:end] else [""]
+    if len(row) == 1:
+        return _BOLD.sub(r"\1", _MARKER.sub("", text[start:end])), ""
+    if not row or is_header(text, start, end, passage.chunk.header):
+        return "", ""
+    names, sure = header_above(text, start, passage.chunk.header)
+    return readable(row, names if sure else ()), " | ".join(names)
+
+
+def _states(text: str, shown: str, passage: Passage) -> bool:
+    """Whether a sentence can be an answer: no heading, no question, no announcement of nothing."""
+    label = passage.chunk.section.rpartition(" > ")[2]
+    if _ANSWERLESS.match(text) or label.endswith(text) or text.endswith(_ANNOUNCING):
+        return False
+    if _CAPITALS.match(text) and not _STOP.search(text):  # a title of plain text
+        return False
+    # A table that lost its lines.
+    return text != shown or len(_FIGURE.findall(text)) <= _MOST_FIGURES
 
 
 def _with_announced(text: str, start: int, end: int) -> int:
@@ -196,64 +202,20 @@ def _with_announced(text: str, start: int, end: int) -> int:
     return block.end() if block and block.end() - start <= _LONGEST_ANNOUNCED else end
 
 
-def _distinct(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """One candidate a place: overlapping chunks give the same sentence twice."""
-    best: dict[tuple[str, int, int], _Candidate] = {}
-    for candidate in candidates:
-        place = (candidate.passage.chunk.source, candidate.start, candidate.end)
-        if place not in best or candidate.lexical > best[place].lexical:
-            best[place] = candidate
+def _scored(sentence: ScoredSentence, marks: Marks) -> ScoredSentence:
+    score = math.fsum(weight * mark for weight, mark in zip(WEIGHTS, marks))
+    return replace(sentence, marks=marks, score=score)
+
+
+def _by_score(sentence: ScoredSentence) -> tuple[float, int, int]:
+    return -sentence.score, sentence.passage.number, sentence.start
+
+
+def _distinct(sentences: Sequence[ScoredSentence]) -> list[ScoredSentence]:
+    """One sentence a place: overlapping chunks give the same one twice."""
+    best: dict[tuple[str, int, int], ScoredSentence] = {}
+    for sentence in sentences:
+        place = (sentence.passage.chunk.source, sentence.start, sentence.end)
+        if place not in best or sentence.score > best[place].score:
+            best[place] = sentence
     return list(best.values())
-
-
-def _text(candidate: _Candidate) -> str:
-    chunk = candidate.passage.chunk
-    return chunk.text[candidate.start - chunk.start : candidate.end - chunk.start]
-
-
-def _window_cosines(
-    chosen: Sequence[_Candidate], vectors: Vector, query_vector: Vector
-) -> list[float]:
-    """Cosine of the question with each sentence and its neighbours together.
-
-    The mean of the sentences' vectors stands for the window's own; a neighbour that was not
-    embedded is left out.
-    """
-    rows = {(c.passage.number, c.index): row for row, c in enumerate(chosen)}
-    cosines = []
-    for candidate in chosen:
-        near = [(candidate.passage.number, candidate.index + step) for step in (-1, 0, 1)]
-        mean = vectors[[rows[place] for place in near if place in rows]].mean(axis=0)
-        cosines.append(float(mean @ query_vector / (np.linalg.norm(mean) or 1.0)))
-    return cosines
-
-
-def _pair_share(asked: _Question, text: str) -> float:
-    """The share of the question's neighbouring terms that are neighbours in the sentence too."""
-    if not asked.pairs:
-        return 0.0
-    found = terms(text)
-    return len(asked.pairs & set(itertools.pairwise(found))) / len(asked.pairs)
-
-
-def _type_match(asked: _Question, text: str) -> float:
-    """1 if the sentence has what the question word asks for, 0 if not, .5 if that is unknown."""
-    if _ASKS_NUMBER.search(asked.text):
-        return float(_NUMBER.search(text) is not None)
-    if _ASKS_DATE.search(asked.text):
-        return float(_YEAR.search(text) is not None or any(map(is_date_word, _words(text))))
-    if _ASKS_NAME.search(asked.text):
-        return float(_has_new_name(asked, text))
-    return 0.5
-
-
-def _words(text: str) -> list[str]:
-    return [match.group() for match in _WORD.finditer(text)]
-
-
-def _has_new_name(asked: _Question, text: str) -> bool:
-    """Whether a word with a capital stands inside the sentence that the question does not have."""
-    return any(
-        word[0].isupper() and not asked.weights.keys() & set(terms(word)) and terms(word)
-        for word in _words(text)[1:]
-    )

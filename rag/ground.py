@@ -5,6 +5,7 @@ where another passage does, and dropped where none does. Markers in the answer a
 so each has a citation, and each citation is a slice of a stored document.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,6 +18,7 @@ from rag.verify import (
     CoverageVerifier,
     Verdict,
     Window,
+    found_in,
     prepared_passage,
     tightest_run,
 )
@@ -26,6 +28,7 @@ KEEP_MARKER = 0.60
 
 _NOT_ENOUGH = "no passage alone holds enough of it"
 _FENCES = ("```", "~~~")
+_STOP = re.compile(r"[.!?\u2026\u3002\uff01][\"')\]\u201d\u2019\u00bb*_]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +84,22 @@ class Grounder:
         return self._append(text, sources, verdict)
 
     def add_quote(
-        self, passage: Passage, start: int, end: int
+        self, passage: Passage, start: int, end: int, shown: str, header: str = ""
     ) -> tuple[Sentence, tuple[Citation, ...]]:
-        """Add a sentence of a document as it stands: supported by itself.
+        """Add a sentence of a document, as `shown`: supported by itself.
 
-        `start` and `end` are offsets in the document, inside the passage.
+        `start` and `end` are offsets in the document, inside the passage; `header` is that of the
+        table that it is a row of.
         """
-        chunk = passage.chunk
         # The document's own markers would read as ours.
-        text, _ = parse_markers(chunk.text[start - chunk.start : end - chunk.start])
+        text, _ = parse_markers(shown)
         # A sentence is shown on one line; with the code or list that it announces, as it stands.
         text = text.strip() if "\n\n" in text else " ".join(text.split())
-        separator = ("\n\n" if "\n\n" in text + self.answer else " ") if self.answer else ""
+        ends = not self.sentences or _STOP.search(self.sentences[-1].text)
+        separator = "\n\n" if "\n\n" in text + self.answer else " " if ends else "\n"
+        separator = separator if self.answer else ""
         citation = self._citation(passage, start, end, 1.0)
+        citation = replace(citation, header=header or citation.header)
         return self._finish(separator, text, (citation,), Verdict(1.0, "supported"))
 
     def _enter_or_leave_fence(self, piece: str) -> bool:
@@ -116,7 +122,8 @@ class Grounder:
         shown = {number - 1 for number in cited}
         own = [w for w in verdict.best if w.passage in shown and w.coverage >= KEEP_MARKER]
         kept = own
-        if not own and claim.coverage(_found(verdict.windows)) >= KEEP_MARKER:
+        # What a judge finds supported in other words is cited by the nearest words.
+        if not own and (verdict.judged or claim.coverage(found_in(verdict.windows)) >= KEEP_MARKER):
             kept = list(verdict.windows)
         repaired = bool(cited) and not own
         return tuple(_Source(w, repaired) for w in _with_second(claim, kept, verdict))
@@ -133,9 +140,14 @@ class Grounder:
     def _cite(self, claim: Claim, source: _Source) -> Citation:
         """The citation of a window: its tightest run of sentences."""
         passage = self._passages[source.window.passage]
-        run = tightest_run(claim, prepared_passage(passage), source.window)
+        evidence = prepared_passage(passage)
+        first, last, score = tightest_run(claim, evidence, source.window)
         base = passage.chunk.start
-        citation = self._citation(passage, base + run[0], base + run[1], run[2])
+        start, end = base + evidence.spans[first][0], base + evidence.spans[last - 1][1]
+        citation = self._citation(passage, start, end, score)
+        header = evidence.headers[first]
+        if header is not None:  # a row of a table that begins in the passage itself
+            citation = replace(citation, header=evidence.slice(header, header + 1))
         return replace(citation, repaired=source.repaired)
 
     def _citation(self, passage: Passage, start: int, end: int, score: float) -> Citation:
@@ -196,11 +208,6 @@ class Grounder:
         number = len(self.citations) + 1
         self.citations += (replace(citation, number=number),)
         return number, True
-
-
-def _found(windows: Sequence[Window]) -> frozenset[str]:
-    """What several windows hold together."""
-    return frozenset().union(*(window.found for window in windows))
 
 
 def _with_second(claim: Claim, kept: list[Window], verdict: Verdict) -> list[Window]:

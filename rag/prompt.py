@@ -1,5 +1,9 @@
 """Question and passages to chat messages, within a token budget.
 
+Counted are the instructions, the question, the earlier turns, the passages and what is kept for
+the answer. Tokens are those of a vocabulary at hand (ingest/tokens.py), which is rarely the
+model's own: a few per cent off for English, more for other scripts.
+
 The system message never changes, whatever the documents say. Passages go into the user message
 only, each inside a delimiter that is random per request and cannot be forged by their text.
 """
@@ -7,7 +11,7 @@ only, each inside a delimiter that is random per request and cannot be forged by
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -15,12 +19,19 @@ from pathlib import Path
 from ingest.errors import UsageError
 from ingest.tokens import count_tokens
 from ingest.types import heading_path
+from rag.pack import pack
+from rag.retrieve import renumber
 from rag.types import Message, Passage
+from rag.verify import Idf
 
 NOT_IN_DOCUMENTS = "NOT IN THE DOCUMENTS"
 
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
 _REPLY_TOKENS = 3  # what opens the reply
+_SEPARATOR_TOKENS = 2  # between passages: a token or two more than the parts counted alone
+# Digits, for vocabularies cut them by threes: every fence costs the same, so that what fits does
+# not depend on chance.
+_FENCE_DIGITS = 12
 
 # Invisible characters that can hide or reorder instructions: zero-width, bidirectional controls,
 # tags, and the controls other than newline and tab.
@@ -47,13 +58,35 @@ class PromptTemplate:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Tokens: `budget` for all that is sent and answered, `reserve` of it for the answer."""
+
+    budget: int
+    reserve: int
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
-    """Messages ready to send: `shown` are their passages, numbered 1…n; `dropped` did not fit."""
+    """Messages ready to send, and what was left out of them.
+
+    `shown` are its passages as they stand in it, numbered 1…n, and `costs` the tokens of each;
+    `dropped` did not fit. Of the history the `forgotten` oldest messages did not fit. `tokens` is
+    what all messages take, at most.
+    """
 
     messages: tuple[Message, ...]
     shown: tuple[Passage, ...]
+    costs: tuple[int, ...]
     dropped: tuple[Passage, ...]
+    forgotten: int
     tokens: int
+    limits: Limits
+
+    @property
+    def halved(self) -> Limits:
+        """Limits that half of its passages' tokens fit."""
+        spared = sum(self.costs) // 2
+        return replace(self.limits, budget=self.tokens + self.limits.reserve - spared)
 
 
 @cache
@@ -80,32 +113,45 @@ def build_prompt(
     question: str,
     passages: Sequence[Passage],
     template: PromptTemplate,
-    *,
-    budget: int,
-    reserve: int,
+    limits: Limits,
+    idf: Idf,
     history: Sequence[Message] = (),
 ) -> Prompt:
-    """Pack the best passages that fit; prompt, history and answer stay within `budget` tokens.
+    """Pack the passages, given best first; prompt and answer stay within the limits together.
 
-    `reserve` is kept for the answer. Raises UsageError when not even the question fits.
+    The best passages stand first and last, where models read best (Liu et al. 2023, "Lost in the
+    Middle"). Earlier turns get what the passages leave, and half of the room at least; the oldest
+    are left out first. Raises UsageError when not even a sentence of a passage fits.
     """
-    fence = secrets.token_hex(4)
-    fixed = _messages(question, [], template, fence, history)
-    room = budget - reserve - _count(fixed)
-    if room < 0:
+    fence = f"{secrets.randbelow(10**_FENCE_DIGITS):0{_FENCE_DIGITS}}"
+    taken = _REPLY_TOKENS + _count(_messages(question, (), template, fence, ())) + limits.reserve
+    room = limits.budget - taken
+    turns = _latest(history, max(room // 2, room - sum(map(passage_tokens, passages))))
+    taken += _count(turns)
+    packed = pack(question, passages, idf, limits.budget - taken, passage_tokens)
+    if taken > limits.budget or (passages and not packed):
         raise UsageError(
-            f"the question needs {_count(fixed) + reserve} tokens, the budget is {budget}",
-            "ask a shorter question or raise --budget",
+            f"a budget of {limits.budget} tokens has no room for a passage: instructions, question "
+            f"and answer take {taken}, of which {limits.reserve} for the answer",
+            "raise --budget, lower chat.max_tokens, or name a model with a larger window",
         )
-    shown: list[Passage] = []
-    dropped: list[Passage] = []
-    for passage in passages:
-        # The separator costs a token or two more than the parts counted alone.
-        cost = count_tokens(_block(passage, fence)) + 2
-        (shown if cost <= room else dropped).append(passage)
-        room -= cost if cost <= room else 0
-    messages = _messages(question, shown, template, fence, history)
-    return Prompt(messages, tuple(shown), tuple(dropped), _count(messages))
+    shown = renumber((*packed[::2], *packed[1::2][::-1]))
+    costs = tuple(map(passage_tokens, shown))
+    kept = {passage.chunk.id for passage in shown}
+    return Prompt(
+        messages=_messages(question, shown, template, fence, turns),
+        shown=shown,
+        costs=costs,
+        dropped=tuple(passage for passage in passages if passage.chunk.id not in kept),
+        forgotten=len(history) - len(turns),
+        tokens=taken - limits.reserve + sum(costs),
+        limits=limits,
+    )
+
+
+def passage_tokens(passage: Passage) -> int:
+    """What a passage costs in a prompt, its heading path and its delimiters included."""
+    return count_tokens(_block(passage, "0" * _FENCE_DIGITS)) + _SEPARATOR_TOKENS
 
 
 def neutralise(text: str) -> str:
@@ -120,6 +166,14 @@ def looks_like_instruction(text: str) -> bool:
 
 def _defuse(match: re.Match[str]) -> str:
     return re.sub(r"[<>\[\]|]", " ", match.group())
+
+
+def _latest(history: Sequence[Message], room: int) -> tuple[Message, ...]:
+    """The latest messages that fit; they never begin with an answer to what was left out."""
+    turns = list(history)
+    while turns and (_count(turns) > room or turns[0].role == "assistant"):
+        del turns[0]
+    return tuple(turns)
 
 
 def _messages(
@@ -140,7 +194,8 @@ def _block(passage: Passage, fence: str) -> str:
     chunk = passage.chunk
     path = heading_path(chunk.title, chunk.section)
     page = f", page {chunk.page}" if chunk.page else ""
-    head = " ".join(neutralise(f"{chunk.source}{page}: {path}").split())
+    dated = f", {chunk.date}" if chunk.date else ""
+    head = " ".join(neutralise(f"{chunk.source}{page}{dated}: {path}").split())
     # The fence is random; should a text contain it all the same, it is broken up.
     above = f"{chunk.header}\n" if chunk.header else ""
     text = neutralise(above + chunk.text).replace(fence, f"{fence[:4]} {fence[4:]}")
@@ -148,4 +203,4 @@ def _block(passage: Passage, fence: str) -> str:
 
 
 def _count(messages: Sequence[Message]) -> int:
-    return _REPLY_TOKENS + sum(_MESSAGE_TOKENS + count_tokens(m.content) for m in messages)
+    return sum(_MESSAGE_TOKENS + count_tokens(m.content) for m in messages)

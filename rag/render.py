@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RagError
 from ingest.rebuild import Rebuilt
@@ -12,9 +12,13 @@ from ingest.sync import SyncReport
 from ingest.types import StoredChunk, StoredDocument
 from rag.types import Answer, Citation, Passage, Sentence
 
+if TYPE_CHECKING:  # it would bring all of answering along
+    from rag.preview import Preview
+
 _UNPRINTABLE = re.compile(
     "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
 )
+_STRUCK = "\x1b[9m{}\x1b[29m"
 _QUOTE_CHARACTERS = 400
 _PASSAGE_CHARACTERS = 300
 _NEAREST = 3
@@ -36,6 +40,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "usage": asdict(answer.usage),
         "timings_ms": {name: round(ms, 2) for name, ms in answer.timings_ms.items()},
         "warnings": list(answer.warnings),
+        "missing": list(answer.missing),
     }
 
 
@@ -64,6 +69,26 @@ def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
         }
         for passage in passages
     ]
+
+
+def preview_json(preview: "Preview") -> dict[str, Any]:
+    """The object that `rag ask --dry-run --json` prints."""
+    prompt = preview.prompt
+    rows = zip(passages_json(prompt.shown), prompt.costs, strict=True)
+    return {
+        "question": preview.question,
+        "action": preview.action,
+        "confidence": round(preview.confidence, 4),
+        "model": preview.model,
+        "window": preview.facts.window or None,
+        "passages": [row | {"tokens": tokens} for row, tokens in rows],
+        "dropped": len(prompt.dropped),
+        "prompt_tokens": prompt.tokens,
+        "reserve": prompt.limits.reserve,
+        "budget": prompt.limits.budget,
+        "cost_usd": preview.cost_usd,
+        "estimated": True,
+    }
 
 
 def report_json(report: SyncReport) -> dict[str, Any]:
@@ -182,10 +207,15 @@ def place(at: Citation | StoredChunk) -> str:
     return f"{where}, p. {printable(at.page_label or str(at.page))}" if at.page else where
 
 
-def sentence_text(sentence: Sentence) -> str:
-    """A sentence as the terminal shows it: one that failed its check is marked."""
-    mark = {"unsupported": " (not supported by the documents)", "weak": " (weakly supported)"}
-    return printable(sentence.text) + mark.get(sentence.support, "")
+def sentence_text(sentence: Sentence, *, styled: bool = False) -> str:
+    """A sentence as the terminal shows it: one that failed its check is marked, and struck out
+    where `styled`.
+    """
+    text = printable(sentence.text)
+    if sentence.support == "unsupported":
+        # Not every terminal can strike: the mark stands there too.
+        return f"{_STRUCK.format(text) if styled else text} [unsupported]"
+    return f"{text} [weakly supported]" if sentence.support == "weak" else text
 
 
 def citations_text(citations: Iterable[Citation]) -> str:
@@ -215,19 +245,27 @@ def ending_text(answer: Answer) -> str:
     """
     nearest = passages_text(answer.passages[:_NEAREST])
     if answer.status == "abstained":
-        return f"{answer.answer} The nearest passages:\n{nearest}" if nearest else answer.answer
+        refusal = f"{answer.answer}{_lacking(answer.missing)}"
+        return f"{refusal} The nearest passages:\n{nearest}" if nearest else refusal
     if answer.status == "failed":
         return f"No answer. The passages found:\n{nearest}"
     broken = "\n(the answer broke off here)" if answer.status == "incomplete" else ""
     return f"{broken}\n\n{citations_text(answer.citations)}".rstrip()
 
 
+def _lacking(words: Sequence[str]) -> str:
+    """What no passage mentions, as the end of a refusal."""
+    quoted = [f'"{printable(word)}"' for word in words]
+    return f" No passage mentions {' or '.join(quoted)}." if quoted else ""
+
+
 def explain_text(trace: Mapping[str, Any]) -> str:
     """What each leg retrieved, what was packed, what was dropped and why."""
+    signals = ", ".join(f"{name} {value:.2f}" for name, value in trace["signals"].items())
     lines = [
         f"terms: {' '.join(trace['terms']) or '(none)'}",
-        f"confidence: {trace['confidence']:.2f} (best sentence: cosine {trace['cosine']:.2f}, "
-        f"coverage {trace['coverage']:.2f}; abstains below {trace['threshold']:.2f})",
+        f"confidence: {trace['confidence']:.2f} ({signals}; abstains below "
+        f"{trace['threshold']:.2f})",
         "  score  cosine   bm25  dense  lexical  fate",
     ]
     for row in trace["candidates"]:
@@ -242,6 +280,33 @@ def explain_text(trace: Mapping[str, Any]) -> str:
     ]
     if "prompt_tokens" in trace:
         lines.append(f"prompt: {trace['prompt_tokens']} tokens of a budget of {trace['budget']}")
+    return "\n".join(lines)
+
+
+def preview_text(preview: "Preview") -> str:
+    """What would be sent, passage by passage, its tokens and its cost."""
+    prompt, facts = preview.prompt, preview.facts
+    fate = {
+        "ask": f"Would be sent to {preview.model}:",
+        "extract": "Nothing would be sent: the answer would be the documents' own sentences. "
+        f"{preview.model} would get:",
+        "abstain": f"Nothing would be sent: refused at a confidence of {preview.confidence:.2f}. "
+        f"{preview.model} would get:",
+    }
+    lines = [printable(fate[preview.action])]
+    for passage, tokens in zip(prompt.shown, prompt.costs, strict=True):
+        lines.append(f"{passage.number:>2}. {place(passage.chunk)}  ({tokens} tokens)")
+    if prompt.dropped:
+        lines.append(f"    {len(prompt.dropped)} passages are over the budget")
+    lines.append(
+        f"about {prompt.tokens} tokens, and at most {prompt.limits.reserve} for the answer, "
+        f"of a budget of {prompt.limits.budget}"
+    )
+    if preview.cost_usd is None:
+        lines.append("price unknown: set chat.price_in and chat.price_out")
+    else:
+        dated = f" (list price of {facts.as_of})" if facts.as_of else ""
+        lines.append(f"about ${preview.cost_usd:.6f} at most{dated}")
     return "\n".join(lines)
 
 

@@ -1,42 +1,32 @@
-"""Question to passages: a dense and a lexical ranking, fused by score.
+"""Question to passages: two searches fused, a second look for what the first left open, copies
+collapsed, neighbours joined."""
 
-Scores are fused, not ranks: alpha·cosine + (1 - alpha)·bm25/max keeps how much better the best
-hit is, which reciprocal rank fusion (Cormack et al. 2009) throws away.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.config import DEFAULT_MODEL
 from ingest.embed import Embedder
 from ingest.filters import Filter
 from ingest.store import Store
 from ingest.types import Hit, StoredChunk
-from ingest.words import terms
+from ingest.words import latin_share, terms
 from rag.config import RetrievalSection
+from rag.fuse import Candidate, fuse
+from rag.hop import follow_up, linked, placed
+from rag.merge import Duplicate, collapse, join, read_joined
+from rag.query import Query, affordable, analyse
+from rag.rerank import Rerank
 from rag.types import Passage
+from rag.verify import inverse_frequency
 
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A chunk that at least one leg returned; `bm25` is 0 where the lexical leg did not."""
-
-    chunk_id: int
-    score: float
-    cosine: float
-    bm25: float
-    dense_rank: int | None
-    lexical_rank: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A chunk left out because a better ranked one holds the same text."""
-
-    source: str
-    of: str
+_LEAST_MEANING = 0.1
+"""The default model has read little but Latin letters: of other scripts it knows hardly a word,
+and its cosine counts by the share of Latin letters in a question, but never less than this."""
+_FETCHED = 3
+"""Times as many chunks as passages are asked for: copies are collapsed, neighbours joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +35,20 @@ class Retrieval:
 
     passages: tuple[Passage, ...]
     query_vector: NDArray[np.float32]
-    terms: tuple[str, ...]
+    query: Query
     candidates: tuple[Candidate, ...]
     duplicates: tuple[Duplicate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """What one question is searched with, in one snapshot of the store."""
+
+    store: Store
+    vector: NDArray[np.float32]
+    alpha: float
+    limit: int
+    filters: tuple[Filter, ...]
 
 
 def retrieve(
@@ -56,81 +57,84 @@ def retrieve(
     embedder: Embedder,
     settings: RetrievalSection,
     filters: Sequence[Filter] = (),
+    rerank: Rerank | None = None,
 ) -> Retrieval:
-    """The best `settings.k` passages for a question, best first; fewer where fewer match."""
-    query_terms = tuple(dict.fromkeys(terms(question)))
-    query_vector = embedder.embed_query(question)
-    limit = max(settings.candidates, settings.k)
-    with store.snapshot():
-        dense = store.dense(query_vector, limit, filters)
-        lexical = store.lexical(query_terms, limit, filters) if query_terms else []
-        cosines = _cosines(store, query_vector, dense, lexical)
-        candidates = fuse(dense, lexical, cosines, settings.alpha)
-        # Twice as many as asked for: duplicates among them are collapsed.
-        chunks = store.chunks([c.chunk_id for c in candidates[: 2 * settings.k]])
-    kept, duplicates = _collapse(candidates, chunks)
-    passages = tuple(
-        Passage(number, chunks[c.chunk_id], c.score, c.cosine, c.dense_rank, c.lexical_rank)
-        for number, c in enumerate(kept[: settings.k], 1)
-    )
-    return Retrieval(passages, query_vector, query_terms, tuple(candidates), duplicates)
+    """The best `settings.k` passages for a question, best first; fewer where fewer match.
 
-
-def fuse(
-    dense: Sequence[Hit], lexical: Sequence[Hit], cosines: Mapping[int, float], alpha: float
-) -> list[Candidate]:
-    """Merge two rankings by weighted score, best first; ties go to the smaller chunk id.
-
-    `cosines` holds the true cosine of every hit of either ranking.
+    With `rerank` they are the best by its scores of three times as many.
     """
-    dense_ranks = {hit.chunk_id: rank for rank, hit in enumerate(dense, 1)}
-    lexical_ranks = {hit.chunk_id: rank for rank, hit in enumerate(lexical, 1)}
-    bm25 = {hit.chunk_id: hit.score for hit in lexical}
-    highest = max(bm25.values(), default=0.0) or 1.0
-    # A weight of nothing for the lexical leg leaves the dense ranking as it is, and vice versa.
-    chunk_ids = (dense_ranks if alpha > 0 else {}) | (lexical_ranks if alpha < 1 else {})
-    candidates = [
-        Candidate(
-            chunk_id,
-            alpha * max(0.0, cosines[chunk_id]) + (1 - alpha) * bm25.get(chunk_id, 0.0) / highest,
-            cosines[chunk_id],
-            bm25.get(chunk_id, 0.0),
-            dense_ranks.get(chunk_id),
-            lexical_ranks.get(chunk_id),
-        )
-        for chunk_id in chunk_ids
-    ]
-    return sorted(candidates, key=lambda c: (-c.score, c.chunk_id))
+    alpha = settings.alpha
+    if embedder.name == DEFAULT_MODEL and alpha < 1:
+        alpha *= max(_LEAST_MEANING, latin_share(question))
+    limit = max(settings.candidates, settings.k)
+    search = _Search(store, embedder.embed_query(question), alpha, limit, tuple(filters))
+    with store.snapshot():
+        query = analyse(question, store)
+        candidates = _first_look(search, query)
+        if settings.second_search and 0 < alpha < 1:  # one leg alone is asked for as it is
+            candidates = _second_look(search, query, candidates)
+        chunks = store.chunks([c.chunk_id for c in candidates[: _FETCHED * settings.k]])
+        found, duplicates = collapse(candidates, chunks)
+        found = join(found, settings.k * (_FETCHED if rerank else 1))
+        texts = read_joined(found, store.slices)
+    passages = [_passage(each.candidate, chunk) for each, chunk in zip(found, texts, strict=True)]
+    if rerank and passages:
+        scores = rerank(question, [f"{chunk.context}\n{chunk.text}" for chunk in texts])
+        order = sorted(range(len(passages)), key=lambda i: -scores[i])
+        passages = [passages[i] for i in order[: settings.k]]
+    return Retrieval(renumber(passages), search.vector, query, tuple(candidates), duplicates)
 
 
-def _cosines(
-    store: Store, query: NDArray[np.float32], dense: Sequence[Hit], lexical: Sequence[Hit]
-) -> dict[int, float]:
-    """Cosines of all hits; those the dense leg did not return come from the stored vectors."""
+def _passage(found: Candidate, chunk: StoredChunk) -> Passage:
+    score = min(1.0, max(0.0, found.score))
+    return Passage(0, chunk, score, found.cosine, found.dense_rank, found.lexical_rank)
+
+
+def _first_look(search: _Search, query: Query) -> list[Candidate]:
+    """Both legs for the question as it is, fused."""
+    dense = search.store.dense(search.vector, search.limit, search.filters)
+    lexical = search.store.lexical(query.searched, search.limit, search.filters)
+    return _fused(search, query, dense, lexical)
+
+
+def _fused(
+    search: _Search, query: Query, dense: Sequence[Hit], lexical: Sequence[Hit]
+) -> list[Candidate]:
+    cosines = _cosines(search, dense, [hit.chunk_id for hit in lexical])
+    return fuse(dense, lexical, cosines, search.alpha, query.weight)
+
+
+def _second_look(search: _Search, query: Query, candidates: list[Candidate]) -> list[Candidate]:
+    """The ranking, with what a second search adds to it where the first passage calls for one."""
+    store, alpha = search.store, search.alpha
+    if not candidates:
+        return []
+    first = candidates[0]
+    follow = follow_up(query, first, store.chunks([first.chunk_id])[first.chunk_id])
+    if follow is None:
+        return candidates
+    frequencies = store.document_frequencies(follow.terms)
+    hits = store.lexical(affordable(frequencies), search.limit, search.filters)
+    idf = inverse_frequency(frequencies, store.chunk_count)
+    titles = {i: tuple(terms(title)) for i, title in store.titles(h.chunk_id for h in hits).items()}
+    known = {candidate.chunk_id: candidate for candidate in candidates}
+    new = [hit.chunk_id for hit in hits if hit.chunk_id not in known]
+    cosines = _cosines(search, [], new)
+    known |= {
+        i: Candidate(i, alpha * cosine, cosine, 0.0, None, None) for i, cosine in cosines.items()
+    }
+    found = linked(follow, list(known.values()), hits, sum(map(idf, follow.terms)), titles)
+    return placed(candidates, found)
+
+
+def _cosines(search: _Search, dense: Sequence[Hit], others: Sequence[int]) -> dict[int, float]:
+    """Cosines of dense hits and other chunks; of the latter from the stored vectors."""
     cosines = {hit.chunk_id: hit.score for hit in dense}
-    missing = [hit.chunk_id for hit in lexical if hit.chunk_id not in cosines]
+    missing = [chunk_id for chunk_id in others if chunk_id not in cosines]
     if missing:
-        cosines |= dict(zip(missing, (store.vectors(missing) @ query).tolist(), strict=True))
+        products = search.store.vectors(missing) @ search.vector
+        cosines |= dict(zip(missing, products.tolist(), strict=True))
     return cosines
-
-
-def _collapse(
-    candidates: Sequence[Candidate], chunks: Mapping[int, StoredChunk]
-) -> tuple[list[Candidate], tuple[Duplicate, ...]]:
-    """Keep the best ranked of chunks with equal text; the others are named, not shown."""
-    first: dict[int, StoredChunk] = {}
-    kept: list[Candidate] = []
-    duplicates: list[Duplicate] = []
-    for candidate in candidates:
-        chunk = chunks.get(candidate.chunk_id)
-        if chunk is None:  # beyond those fetched
-            continue
-        if chunk.vector_id in first:
-            duplicates.append(Duplicate(chunk.source, first[chunk.vector_id].source))
-        else:
-            first[chunk.vector_id] = chunk
-            kept.append(candidate)
-    return kept, tuple(duplicates)
 
 
 def renumber(passages: Sequence[Passage]) -> tuple[Passage, ...]:

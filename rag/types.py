@@ -79,7 +79,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer, as `rag ask --json` prints it (see rag/render.py)."""
+    """A finished answer, as `rag ask --json` prints it (see rag/render.py).
+
+    `missing` are words of a refused question that no passage mentions.
+    """
 
     question: str
     answer: str
@@ -94,6 +97,7 @@ class Answer:
     usage: Usage
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

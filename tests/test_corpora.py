@@ -99,6 +99,7 @@ def test_question_ids_are_unique_and_every_line_has_the_contract_keys():
         ("table", 15),
         ("paraphrase", 20),
         ("version", 8),
+        ("contradiction", 5),
         ("near-duplicate", 5),
         ("german", 5),
         ("cross-language", 5),

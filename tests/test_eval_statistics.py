@@ -117,6 +117,22 @@ def test_certain_and_right_is_calibrated():
     assert statistics.expected_calibration_error([1.0, 0.0], [True, False]) == 0.0
 
 
+def test_class_interval_pairs_the_scores_of_a_row():
+    """The interval of a difference is narrow where two scores err on the same rows."""
+    better = [0.5, 0.7, 0.8, 0.9] * 10 + [0.1, 0.2, 0.4, 0.6] * 10
+    worse = [score if score < 0.9 else 0.3 for score in better]
+    positives = [True] * 40 + [False] * 40
+
+    def gain(rows, marks):
+        return statistics.auroc(rows[:, 0], marks) - statistics.auroc(rows[:, 1], marks)
+
+    low, high = statistics.class_interval(list(zip(better, worse)), positives, gain)
+    alike = statistics.class_interval(list(zip(better, better)), positives, gain)
+
+    assert 0 < low < high < 0.3
+    assert alike == (0, 0)
+
+
 def test_class_interval_holds_the_estimate():
     """The interval of a good but not perfect separation lies around it, below 1."""
     scores = [0.5, 0.7, 0.8, 0.9] * 10 + [0.1, 0.2, 0.4, 0.6] * 10

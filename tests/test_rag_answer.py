@@ -10,10 +10,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import UsageError
-from rag.answer import ABSTENTION, Question, Resources, ask, ask_stream
+from rag.answer import ABSTENTION, ask, ask_stream
 from rag.app import open_app
 from rag.chat import ChatOptions
 from rag.config import load_settings
+from rag.context import Question, Resources
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow, ChatUnavailable
 from rag.types import ChatDelta, Delta, Finished, Message, Retrieved, SentenceDone, Usage
 
@@ -59,6 +60,12 @@ def answer_of(resources: Resources, *pieces: str | ChatDelta | ChatError, **opti
     return ask(Question(LEAVE, **options), replace(resources, chat=chat))
 
 
+def with_chat(resources: Resources, **options: object) -> Resources:
+    """The same resources with other settings of the chat API."""
+    settings = resources.settings
+    return replace(resources, settings=replace(settings, chat=replace(settings.chat, **options)))
+
+
 def test_a_true_sentence_is_cited_in_code(resources: Resources) -> None:
     """The model gives no marker; the citation is found and is a slice of the document."""
     answer = answer_of(resources, GOOD)
@@ -81,11 +88,27 @@ def test_an_invented_sentence_is_marked(resources: Resources) -> None:
 
 
 def test_strict_leaves_invented_sentences_out(resources: Resources) -> None:
-    """With strict, an unsupported sentence is dropped and the answer says so."""
-    answer = answer_of(resources, f"{GOOD} {INVENTED}", strict=True)
+    """With strict, an unsupported sentence is in no event, and the answer says how many were."""
+    chat = ScriptedChat([f"{GOOD} {INVENTED} ", INVENTED])
 
-    assert "yacht" not in answer.answer
-    assert any("left out" in warning for warning in answer.warnings)
+    events = list(ask_stream(Question(LEAVE, strict=True), replace(resources, chat=chat)))
+
+    assert "yacht" not in repr(events)
+    assert events[-1].answer.warnings == ("2 unsupported sentences were left out",)
+
+
+def test_a_judge_decides_what_is_supported(resources: Resources) -> None:
+    """With a judge among the resources, its word counts, also against the passages' words."""
+
+    class Doubting:
+        def score(self, claim: str, evidence: Sequence[str]) -> float:
+            return 0.0 if "28" in claim else 1.0
+
+    chat = ScriptedChat([f"{GOOD} Unused days expire on 31 March."])
+
+    answer = ask(Question(LEAVE), replace(resources, chat=chat, judge=Doubting()))
+
+    assert [s.support for s in answer.sentences] == ["unsupported", "supported"]
 
 
 def test_a_wrong_number_is_unsupported(resources: Resources) -> None:
@@ -167,7 +190,7 @@ def test_a_configured_fallback_answers_extractively(resources: Resources) -> Non
 
 
 def test_overflow_packs_less_and_says_so(resources: Resources) -> None:
-    """A window smaller than thought: half the passages, asked again."""
+    """A window smaller than thought: half of the passages' tokens, asked again."""
     overflow = [ChatOverflow("too long")]
     chat = ScriptedChat(overflow, [GOOD])
 
@@ -191,12 +214,60 @@ def test_overflow_ends_after_three_attempts(resources: Resources) -> None:
 def test_usage_is_counted_where_the_api_gives_none(resources: Resources) -> None:
     """Counted tokens are called estimated; the API's own are not."""
     counted = answer_of(resources, GOOD).usage
-    given_usage = Usage(prompt_tokens=7, completion_tokens=3)
+    given_usage = Usage(prompt_tokens=4000, completion_tokens=1000)
     reported = answer_of(resources, GOOD, ChatDelta(usage=given_usage)).usage
 
     assert counted.estimated
     assert counted.prompt_tokens > 100
-    assert reported == given_usage
+    assert replace(reported, cost_usd=None) == given_usage
+
+
+def test_an_answer_says_what_it_cost(resources: Resources) -> None:
+    """Tokens times prices, where these are known; without a chat call there is no cost."""
+    delta = ChatDelta(usage=Usage(prompt_tokens=4000, completion_tokens=1000))
+    priced = with_chat(resources, price_in=1.0, price_out=2.0)
+    unknown = with_chat(resources, model="of-my-own")
+
+    assert answer_of(priced, GOOD, delta).usage.cost_usd == 0.006
+    assert answer_of(unknown, GOOD, delta).usage.cost_usd is None
+    assert ask(Question(LEAVE, extractive=True), priced).usage.cost_usd is None
+
+
+def test_a_known_window_bounds_the_budget(resources: Resources) -> None:
+    """No more is sent than the model can read, whatever the budget."""
+    wide, narrow = ScriptedChat([GOOD]), ScriptedChat([GOOD])
+    ask(Question(LEAVE), replace(resources, chat=wide))
+
+    answer = ask(Question(LEAVE), replace(with_chat(resources, window=850), chat=narrow))
+
+    assert answer.status == "answered"
+    assert len(narrow.prompts[0][-1].content) < len(wide.prompts[0][-1].content)
+
+
+def test_only_what_was_shown_is_cited(resources: Resources) -> None:
+    """A sentence that was trimmed away supports nothing."""
+    trimmed = with_chat(resources, window=745)
+    chat = ScriptedChat([f"{GOOD} Unused days expire on 31 March of the following year."])
+
+    answer = ask(Question(LEAVE), replace(trimmed, chat=chat))
+
+    assert "31 March" not in chat.prompts[0][-1].content
+    assert [s.support for s in answer.sentences] == ["supported", "unsupported"]
+    (citation,) = answer.citations
+    text = resources.store.document(citation.source).document.text
+    assert text[citation.start : citation.end] == citation.quote
+
+
+def test_forgotten_turns_are_named(resources: Resources) -> None:
+    """Earlier turns that do not fit are left out, and the answer says so."""
+    history = tuple(Message("user", f"{n} " + "talk " * 500) for n in range(12))
+    chat = ScriptedChat([GOOD])
+
+    answer = ask(Question(LEAVE, history=history), replace(resources, chat=chat))
+
+    assert history[-1] in chat.prompts[0]
+    assert history[0] not in chat.prompts[0]
+    assert any("earlier messages" in warning for warning in answer.warnings)
 
 
 @given(cuts=st.lists(st.integers(0, 120), max_size=8))

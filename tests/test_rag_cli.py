@@ -2,13 +2,19 @@
 
 import json
 import os
+import shlex
+import shutil
 import signal
+import sqlite3
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from command import DOCUMENTS, Rag, clean_environment, write_documents
+
+from ingest.schema import read_meta, write_meta
 
 PASSAGE_KEYS = {
     "number", "source", "title", "page", "section", "start", "end", "text", "score",
@@ -100,6 +106,49 @@ def test_explain_shows_both_legs(library: Rag) -> None:
     assert "bm25" in explained.err
     assert "shown: notes.txt" in explained.err
     assert explained.json["answer"] == plain.json["answer"]
+
+
+def test_a_dry_run_sends_nothing(library: Rag) -> None:
+    """Passages with their tokens, the reserve and the cost; no API is asked, none is there."""
+    closed = {"OPENAI_BASE_URL": "http://127.0.0.1:9/v1", "RAG_MODEL": "own"}
+    priced = closed | {"RAG_CHAT_PRICE_IN": "1", "RAG_CHAT_PRICE_OUT": "2"}
+    question = "How many days of paid leave does an employee have?"
+
+    data = library("ask", question, "--dry-run", "--json", environment=priced).json
+    text = library("ask", question, "--dry-run", environment=closed).out
+
+    assert (data["action"], data["model"], data["window"]) == ("ask", "own", None)
+    assert (data["reserve"], data["budget"], data["dropped"]) == (500, 3000, 0)
+    assert data["passages"][0].keys() == PASSAGE_KEYS | {"tokens"}
+    assert sum(p["tokens"] for p in data["passages"]) < data["prompt_tokens"] <= 2500
+    assert data["cost_usd"] == pytest.approx((data["prompt_tokens"] + 2 * 500) / 1e6)
+    assert "1. handbook/leave.md" in text
+    assert f"about {data['prompt_tokens']} tokens" in text
+    assert "price unknown" in text
+
+
+def test_a_dry_run_says_what_would_happen_without_a_model(library: Rag) -> None:
+    """Nothing would be sent where there is no API, and for what the documents do not hold."""
+    extractive = library("ask", "What does error E-1042 mean?", "--dry-run", "--json")
+    refused = library("ask", "Which composer wrote the opera Tosca?", "--dry-run", "--explain")
+
+    assert "bm25" in refused.err
+    assert extractive.json["action"] == "extract"
+    assert extractive.json["cost_usd"] > 0
+    assert "refused" in refused.out
+
+
+def test_a_budget_is_kept(library: Rag) -> None:
+    """--budget bounds the prompt; one without room for a passage is refused with what to do."""
+    arguments = ("ask", "When does the office in Bremen open?", "--dry-run", "--json")
+
+    tight = library(*arguments, "--budget", "800").json
+    tighter = library(*arguments, "--budget", "300")
+
+    assert tight["prompt_tokens"] + tight["reserve"] <= tight["budget"] == 800
+    assert "Bremen" in tight["passages"][0]["text"]
+    assert tighter.code == 2
+    assert "--budget" in tighter.json["error"]["hint"]
 
 
 def test_status_list_and_show(library: Rag) -> None:
@@ -255,17 +304,69 @@ def test_an_empty_folder_is_said_and_loses_nothing(rag: Rag) -> None:
 
 def test_a_store_of_another_format_is_refused(rag: Rag) -> None:
     """A newer or older store is named as such, never misread."""
-    import sqlite3
-
     write_documents(rag.folder / "docs", {"a.md": "# A\n\nAlpha is the first letter.\n"})
     rag("ingest", "docs")
     with sqlite3.connect(rag.folder / ".rag" / "store.sqlite3") as connection:
-        connection.execute("UPDATE meta SET value = '99' WHERE key = 'format'")
+        write_meta(connection, replace(read_meta(connection, rag.folder), format=99))
     connection.close()
 
     for arguments in (["ask", "What is alpha?"], ["ingest", "docs"], ["status"]):
         result = rag(*arguments)
         assert (result.code, "format 99" in result.err) == (3, True)
+
+
+def test_a_model_that_only_a_store_names_is_not_loaded(rag: Rag) -> None:
+    """Neither fetched nor searched for; who trusts it is told what to set."""
+    write_documents(rag.folder / "docs", {"a.md": "# A\n\nAlpha is the first letter.\n"})
+    rag("ingest", "docs")
+    with sqlite3.connect(rag.folder / ".rag" / "store.sqlite3") as connection:
+        meta = read_meta(connection, rag.folder)
+        write_meta(connection, replace(meta, settings=replace(meta.settings, model="a/stranger")))
+    connection.close()
+    (rag.folder / "rag.toml").write_text('[embedding]\nmodel = "a/stranger"\n')
+
+    for arguments in (["ask", "What is alpha?"], ["search", "alpha"], ["ingest", "docs"]):
+        result = rag(*arguments)
+        assert (result.code, "RAG_EMBEDDING_MODEL=a/stranger" in result.err) == (2, True)
+    (rag.folder / "rag.toml").unlink()
+    assert "brought over to model all-MiniLM-L6-v2" in rag("ingest", "docs").err
+
+
+FULL = """
+(mount -t tmpfs -o size=8m none {disk} && cp -r .rag/. {disk}) || exit 77
+cat /dev/zero >{disk}/rest
+for command in "ingest docs" "search alpha" "show a.md"; do
+    {rag} $command --store {disk}; echo "exit $?"
+done
+"""
+
+
+def test_a_full_disk_still_answers(rag: Rag) -> None:
+    """Not a byte is left, not even for the journal that a reader of the database shares."""
+    write_documents(rag.folder / "docs", {"a.md": "# A\n\nAlpha is the first letter.\n"})
+    rag("ingest", "docs")
+    write_documents(rag.folder / "docs", {"b.md": "# B\n\nBeta is the second letter.\n"})
+    disk = rag.folder / "disk"
+    disk.mkdir()
+    script = FULL.format(disk=disk, rag=shlex.join(rag.command))
+    if not shutil.which("unshare"):
+        pytest.skip("no way to make a small disk: there is no `unshare`")
+
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=rag.folder,
+        env=clean_environment(rag.home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    if "exit" not in done.stdout:
+        pytest.skip(f"no way to make a small disk: {done.stderr}")
+    codes = [line for line in done.stdout.splitlines() if line.startswith("exit")]
+    assert codes == ["exit 3", "exit 0", "exit 0"]
+    assert "the disk is full" in done.stderr
+    assert done.stdout.count("Alpha is the first letter") == 2
 
 
 def test_other_chunk_settings_bring_the_store_over(rag: Rag) -> None:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from ingest.config import DEFAULT_MODEL
 from ingest.errors import StoreMissing, UsageError
+from rag.app import own_embedder
 from rag.config import find_store, load_settings, setting_names, setting_value
 
 
@@ -124,6 +126,22 @@ def test_a_project_file_cannot_redirect_a_persons_key(tmp_path: Path) -> None:
         '[chat]\nbase_url = "http://elsewhere/v1"\napi_key = "sk-theirs"\n'
     )
     assert not load(tmp_path).key_withheld
+
+
+def test_a_project_file_cannot_choose_a_model(tmp_path: Path) -> None:
+    """Loading one is running what a stranger may have made: the person has to name it."""
+    (tmp_path / "rag.toml").write_text('[embedding]\nmodel = "a/stranger"\n')
+
+    settings = load(tmp_path)
+    named = load(tmp_path, {"RAG_EMBEDDING_MODEL": "a/stranger"})
+
+    assert (settings.own_model, named.own_model) == (DEFAULT_MODEL, "a/stranger")
+    assert own_embedder(named).name == "a/stranger"
+    for model in (None, "another"):
+        with pytest.raises(UsageError, match="without your word") as raised:
+            own_embedder(settings, model)
+        assert "RAG_EMBEDDING_MODEL" in raised.value.hint
+    assert own_embedder(settings, DEFAULT_MODEL).name == DEFAULT_MODEL
 
 
 def test_the_store_is_found_like_a_git_folder(tmp_path: Path) -> None:

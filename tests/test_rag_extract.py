@@ -1,12 +1,11 @@
-"""Extractive answers and refusals: the documents' own best sentence, or none."""
+"""Extractive answers: the documents' own best sentences, each as it reads alone."""
 
-import numpy as np
 import pytest
 
 from ingest.minilm import MiniLM
 from ingest.types import StoredChunk
-from rag.abstain import confidence, judge
-from rag.extract import extract, rank_sentences
+from rag.asked import Asked, analyse
+from rag.extract import MOST_SHOWN, ScoredSentence, extract, rank_sentences, subject
 from rag.types import Passage
 from rag.verify import inverse_frequency
 
@@ -17,6 +16,10 @@ LEAVE = (
 )
 PUMP = "The pump P-200 was built by Anna Berg in Bremen in 1998. It moves 40 litres a minute."
 STEPS = "Set the time limit as follows:\n\n```\nclient.get(url, timeout=10)\n```\n\nMore text."
+CODES = (
+    "| Code | Meaning | What to do |\n| --- | --- | --- |\n"
+    "| F-11 | inlet blocked | rinse it |\n| F-12 | no water | open the tap |"
+)
 
 
 def passage(number: int, text: str, section: str = "", start: int = 0) -> Passage:
@@ -26,10 +29,13 @@ def passage(number: int, text: str, section: str = "", start: int = 0) -> Passag
     return Passage(number, chunk, 0.5, 0.5, number, None)
 
 
-def ranked(question: str, *passages: Passage):
+def asked(question: str) -> Asked:
+    return analyse(question, inverse_frequency({}, 10))
+
+
+def ranked(question: str, *passages: Passage) -> list[ScoredSentence]:
     vector = MODEL.embed_query(question)
-    idf = inverse_frequency({}, 10)
-    return rank_sentences(question, vector, passages, MODEL.embed_documents, idf)
+    return rank_sentences(asked(question), vector, passages, MODEL.embed_documents)
 
 
 @pytest.mark.parametrize(
@@ -69,33 +75,43 @@ def test_an_announcement_brings_what_it_announces() -> None:
     assert alone == []
 
 
-def test_the_second_sentence_is_shown_only_if_it_is_nearly_as_good() -> None:
-    """One clear answer stands alone; a repetition is not shown twice."""
+def test_further_sentences_are_shown_only_if_they_are_nearly_as_good() -> None:
+    """One clear answer stands alone; a repetition is not shown twice; three are the most."""
     sentences = ranked("Who built the pump P-200?", passage(1, LEAVE), passage(2, PUMP))
     twice = ranked("Who built the pump P-200?", passage(1, PUMP), passage(2, PUMP))
+    many = ranked("day", passage(1, " ".join(f"This is day number {n}." for n in range(9))))
 
     assert len(extract(sentences)) == 1
     texts = [s.text for s in extract(twice)]
     assert len(texts) == len(set(texts))
+    assert len(extract(many)) == MOST_SHOWN
     assert extract([]) == ()
 
 
-def test_confidence_rises_with_both_numbers() -> None:
-    """Closer in meaning and more of the words: never less likely, always a probability."""
-    grid = np.linspace(0, 1, 11)
-    table = np.array([[confidence(c, v) for v in grid] for c in grid])
+def test_a_row_of_a_table_is_whole_and_names_its_columns() -> None:
+    """The row that is asked for is shown alone, its quote as the document has it."""
+    shown = extract(ranked("What does F-12 of the pump mean?", passage(1, CODES, start=3)))
 
-    assert ((table > 0) & (table < 1)).all()
-    assert (np.diff(table, axis=0) > 0).all()
-    assert (np.diff(table, axis=1) > 0).all()
+    assert [s.shown for s in shown] == [
+        "Code F-12 \u2013 Meaning: no water; What to do: open the tap"
+    ]
+    assert shown[0].text == "| F-12 | no water | open the tap |"
+    assert shown[0].header == "Code | Meaning | What to do"
 
 
-def test_refusal_follows_the_topic() -> None:
-    """An answered question is answered, a foreign one refused, and nothing found is no answer."""
-    answered = judge(ranked("How many days of leave does an employee have?", passage(1, LEAVE)))
-    foreign = judge(ranked("Which composer wrote the opera Tosca?", passage(1, LEAVE)))
+def test_a_heading_is_named_where_it_says_what_the_sentence_leaves_out() -> None:
+    """The subject comes from the section or the title; a sentence that has it stands alone."""
+    question = "How much water does the pump P-200 move?"
+    below = ranked(question, passage(1, "It moves 40 litres a minute.", section="Pump P-200"))[0]
+    alone = ranked(question, passage(1, "The pump P-200 moves much water.", section="Pump P-200"))
 
-    assert not answered.abstains
-    assert foreign.abstains
-    assert judge([]).abstains
-    assert judge([]).confidence == 0
+    assert subject(asked(question), below) == "Pump P-200"
+    assert subject(asked(question), alone[0]) == ""
+
+
+def test_list_marks_and_bold_type_are_left_out() -> None:
+    """A list item reads as a sentence; the quote is still the document's."""
+    best = ranked("How is the pump cleaned?", passage(1, "- Clean the **pump** with water."))[0]
+
+    assert best.shown == "Clean the pump with water."
+    assert best.text == "- Clean the **pump** with water."

@@ -1,6 +1,8 @@
 """Grounding: markers are written by us, and each has a citation that is a slice."""
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from rag.types import Passage
 from rag.verify import CoverageVerifier, inverse_frequency
 
 LEAVE = "Every employee has 28 days of paid leave a year. Unused days expire on 31 March."
+PLANS = [("Alpha", 5, 10), ("Beta", 9, 25), ("Gamma", 14, 80), ("Delta", 21, 300)]
 PUMP = "The pump moves 1,200 litres of water an hour. It weighs 2.5 kg."
 
 
@@ -73,6 +76,85 @@ def test_quotes_are_tight_slices() -> None:
     assert (citation.start, citation.end) == (start, 100 + len(LEAVE))
     assert citation.quote == LEAVE[start - 100 :]
     assert citation.sha256 == text_sha256(citation.quote)
+
+
+def test_a_row_is_quoted_alone_with_its_header() -> None:
+    """Of a long table only the row is cited; the header comes from the passage or from above it."""
+    rows = [f"| Plan {name} | {price} euros | {seats} |" for name, price, seats in PLANS]
+    header = "| Plan | Price | Seats |"
+    whole = passage(1, "\n".join([header, "|---|---|---|", *rows]), 50)
+    continued = passage(2, "\n".join(rows), 500)
+    continued = replace(continued, chunk=replace(continued.chunk, header=header))
+
+    for shown in (whole, continued):
+        ground = Grounder([shown], CoverageVerifier(inverse_frequency({}, 10)))
+        ground.add("The price of plan Gamma is 14 euros.")
+
+        (citation,) = ground.citations
+        assert (citation.quote, citation.header) == (rows[2], header)
+
+
+def test_a_list_item_is_quoted_alone() -> None:
+    """Of a long list only the item is cited."""
+    items = [f"- Plan {name} costs {price} euros for {seats} seats" for name, price, seats in PLANS]
+    ground = Grounder(
+        [passage(1, "\n".join(items), 0)], CoverageVerifier(inverse_frequency({}, 10))
+    )
+
+    ground.add("Plan Gamma costs 14 euros.")
+
+    assert [citation.quote for citation in ground.citations] == [items[2]]
+
+
+def test_a_sentence_over_a_page_break_is_cited_on_both_pages() -> None:
+    """Its halves are in two passages, for a chunk ends where its page does."""
+    begins = passage(1, "The deposit is refunded in full when the tenant returns", 0)
+    ends = passage(2, "the keys, the parking card and a signed protocol.", 60)
+    ends = replace(ends, chunk=replace(ends.chunk, source="1.md", page=4))
+    ground = Grounder([begins, ends], CoverageVerifier(inverse_frequency({}, 10)))
+
+    ground.add("The deposit is refunded when the tenant returns keys, parking card and protocol.")
+
+    (sentence,) = ground.sentences
+    assert sentence.support == "supported"
+    assert [(c.page, c.quote) for c in ground.citations] == [
+        (3, begins.chunk.text),
+        (4, ends.chunk.text),
+    ]
+
+
+def test_what_a_judge_finds_supported_is_cited() -> None:
+    """Other words for the same are cited by the nearest words."""
+
+    class Agreeing:
+        def score(self, claim: str, evidence: Sequence[str]) -> float:
+            return 1.0
+
+    verifier = CoverageVerifier(inverse_frequency({}, 10), Agreeing())
+    ground = Grounder(PASSAGES, verifier)
+
+    ground.add("Staff may stay at home for 28 days without losing their wages.")
+
+    assert [sentence.support for sentence in ground.sentences] == ["supported"]
+    assert [citation.source for citation in ground.citations] == ["1.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("每位员工有28天年假。未使用的年假会到期！还有问题吗？", 3),
+        ("لكل موظف 28 يوم إجازة. هل هذا صحيح؟ نعم.", 3),
+        ("Der Vertrag gilt z. B. am 3. Mai. Er endet am 31.12.2025.", 2),
+    ],
+    ids=["Chinese", "Arabic", "German"],
+)
+def test_answers_in_other_languages_are_cut_into_sentences(text: str, count: int) -> None:
+    """Each script's own stops end a sentence, as the text arrives."""
+    stream = SentenceStream()
+
+    pieces = [piece for character in text for piece in stream.feed(character)]
+
+    assert len([*pieces, *stream.finish()]) == count
 
 
 def test_one_quote_keeps_one_number() -> None:

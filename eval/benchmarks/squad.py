@@ -3,10 +3,10 @@
     python -m eval.benchmarks.squad DATA_DIR [--step N] [--fit]
 
 Answers: how often a gold answer stands in the first, the first two and the first three sentences
-of `rank_sentences`, over all answerable questions. Refusals: the same questions once more with
-their whole article held out (the topic is absent) and with only their paragraph held out. `--fit`
-fits the two weights of rag/abstain.py on every other article; figures are always those of the
-other half, which the fit has not seen.
+of `rank_sentences`, over all answerable questions, and in those that are shown. Refusals: the same
+questions once more with their whole article held out (the topic is absent) and with only their
+paragraph held out. `--fit` fits the weights and the threshold of rag/abstain.py on every other
+article; figures are always those of the other half, which the fit has not seen.
 
 All sentences are embedded once beforehand; the vectors are those that `rag ask` computes.
 """
@@ -22,37 +22,41 @@ from typing import Any
 import numpy as np
 
 from eval.benchmarks.retrieval import squad_passages
+from eval.calibrate import Example, fitted
 from eval.command import cache_folder
 from eval.metrics import contains
-from eval.statistics import auroc
-from ingest.embed import Matrix
+from eval.statistics import auroc, class_interval, expected_calibration_error, mean_interval
+from ingest.records import Matrix
 from ingest.sentences import sentence_spans
 from ingest.sync import SyncSettings, sync
-from rag import abstain
-from rag.answer import term_weights
+from rag.abstain import DEFAULT, Signals, calibration_json, judge
 from rag.app import App, open_app
+from rag.asked import analyse
 from rag.config import Settings
-from rag.extract import ScoredSentence, rank_sentences
+from rag.context import term_weights
+from rag.extract import MOST_SHOWN, ScoredSentence, extract, rank_sentences
 from rag.retrieve import renumber
 
 _SHOWN = 8
 _RETRIEVED = 60  # enough that eight are left once an article is held out
-_NEWTON_STEPS = 30
+_NO_PRIOR = 1e-3
+_ABSENT = ("article", "paragraph")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One question: its article, hits in the first sentences, and the two numbers of each case.
+    """One question: its article, hits in the first sentences, and the signals of each case.
 
-    `answered`, `without_paragraph` and `without_article` are the best sentence's cosine and
-    coverage with everything, without the gold paragraph, and without its whole article.
+    `answered` are the signals with everything, `held_out` those without the gold paragraph and
+    without its whole article, by `_ABSENT`. `shown` counts the sentences that are shown.
     """
 
+    id: str
     article: str
     hits: tuple[bool, ...]
-    answered: tuple[float, float]
-    without_paragraph: tuple[float, float]
-    without_article: tuple[float, float]
+    shown: int
+    answered: Signals
+    held_out: Mapping[str, Signals]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seen = set(articles[::2])
     held_out = [row for row in rows if row.article not in seen]
     if options.fit:
-        print("intercept, cosine, coverage:", fit([row for row in rows if row.article in seen]))
+        fit = fitted(examples([row for row in rows if row.article in seen]), _NO_PRIOR)
+        print(json.dumps(calibration_json(fit), indent=1))
     print(json.dumps({**answers(rows), **refusals(held_out)}, indent=1))
     return 0
 
@@ -84,47 +89,50 @@ def measure(data: Path, step: int) -> list[Row]:
         return [_row(app, question, embed) for question in questions]
 
 
-def answers(rows: Sequence[Row]) -> dict[str, float]:
-    """How often the first k sentences hold a gold answer."""
-    found = np.array([row.hits for row in rows])
-    shares = {f"sentence@{k}": round(float(found[:, :k].any(axis=1).mean()), 4) for k in (1, 2, 3)}
-    return {"questions": len(rows), **shares}
+def answers(rows: Sequence[Row]) -> dict[str, Any]:
+    """How often the first k sentences hold a gold answer, with intervals; how many are shown."""
+    measured: dict[str, Any] = {"questions": len(rows)}
+    for k in range(1, MOST_SHOWN + 1):
+        measured[f"sentence@{k}"] = _mean([any(row.hits[:k]) for row in rows])
+    measured["shown"] = _mean([any(row.hits[: row.shown]) for row in rows])
+    measured["sentences_shown"] = round(float(np.mean([row.shown for row in rows])), 2)
+    return measured
 
 
-def refusals(rows: Sequence[Row]) -> dict[str, float]:
+def refusals(rows: Sequence[Row]) -> dict[str, Any]:
     """How well confidence tells the held-out questions, and what the default threshold does."""
-    kinds = ("answered", "without_paragraph", "without_article")
-    scores = {k: [abstain.confidence(*getattr(row, k)) for row in rows] for k in kinds}
-    refused = {k: float(np.mean([s < abstain.LOW for s in scores[k]])) for k in kinds}
-
-    def separation(kind: str) -> float:
-        labels = [True] * len(rows) + [False] * len(rows)
-        return auroc([*scores["answered"], *scores[kind]], labels) or 0.0
-
-    return {
+    given = [DEFAULT.confidence(row.answered) for row in rows]
+    measured: dict[str, Any] = {
         "questions_in_unseen_articles": len(rows),
-        "false_refusal_rate": round(refused["answered"], 4),
-        "auroc_article_held_out": round(separation("without_article"), 4),
-        "auroc_paragraph_held_out": round(separation("without_paragraph"), 4),
-        "refused_article_held_out": round(refused["without_article"], 4),
-        "refused_paragraph_held_out": round(refused["without_paragraph"], 4),
+        "false_refusal_rate": _mean([score < DEFAULT.low for score in given]),
+        "cautious_rate": _mean([DEFAULT.low <= score < DEFAULT.caution for score in given]),
     }
+    labels = [True] * len(rows) + [False] * len(rows)
+    for name in _ABSENT:
+        scores = [DEFAULT.confidence(row.held_out[name]) for row in rows]
+        interval = class_interval([*given, *scores], labels, auroc) or ()
+        value = auroc([*given, *scores], labels) or 0.0
+        measured[f"auroc_{name}_held_out"] = [round(v, 4) for v in (value, *interval)]
+        measured[f"refused_{name}_held_out"] = _mean([score < DEFAULT.low for score in scores])
+    # The fit takes both kinds of absence to be as likely, and together as likely as an answer.
+    mixed = [DEFAULT.confidence(row.held_out[_ABSENT[n % 2]]) for n, row in enumerate(rows)]
+    error = expected_calibration_error([*given, *mixed], labels) or 0.0
+    return measured | {"expected_calibration_error": round(error, 4)}
 
 
-def fit(rows: Sequence[Row]) -> list[float]:
-    """Logistic regression by Newton's method; answered and unanswered weigh the same."""
-    answered = [row.answered for row in rows]
-    unanswered = [pair for row in rows for pair in (row.without_paragraph, row.without_article)]
-    features = np.array([(1.0, *pair) for pair in (*answered, *unanswered)])
-    labels = np.array([1.0] * len(answered) + [0.0] * len(unanswered))
-    weights = np.where(labels == 1, 0.5 / len(answered), 0.5 / len(unanswered))
-    solution = np.zeros(3)
-    for _ in range(_NEWTON_STEPS):
-        odds = 1 / (1 + np.exp(-features @ solution))
-        gradient = features.T @ (weights * (odds - labels))
-        curvature = (features * (weights * odds * (1 - odds))[:, None]).T @ features
-        solution -= np.linalg.solve(curvature, gradient)
-    return [round(float(value), 2) for value in solution]
+def examples(rows: Sequence[Row]) -> list[Example]:
+    """What the regression is fitted to."""
+    answered = [Example(row.id, row.answered, answered=True) for row in rows]
+    absent = [
+        Example(row.id, row.held_out[name], answered=False) for row in rows for name in _ABSENT
+    ]
+    return answered + absent
+
+
+def _mean(values: Sequence[bool]) -> list[float]:
+    """A share with its 95 % interval."""
+    interval = mean_interval([float(value) for value in values])
+    return [round(value, 4) for value in (float(np.mean(values)), *interval)]
 
 
 def _row(app: App, question: Mapping[str, Any], embed: Callable[[Sequence[str]], Matrix]) -> Row:
@@ -132,24 +140,25 @@ def _row(app: App, question: Mapping[str, Any], embed: Callable[[Sequence[str]],
     gold = str(question["evidence"][0]["doc"])
     article = gold.rpartition("#")[0]
     found = app.search(text, k=_RETRIEVED)
-    idf = term_weights(app.store)
+    asked = analyse(text, term_weights(app.store))
 
-    def ranked(keep: Callable[[str], bool]) -> list[ScoredSentence]:
+    def ranked(keep: Callable[[str], bool]) -> tuple[list[ScoredSentence], Signals]:
         kept = renumber([p for p in found.passages if keep(p.chunk.source)][:_SHOWN])
-        return rank_sentences(text, found.query_vector, kept, embed, idf)
+        sentences = rank_sentences(asked, found.query_vector, kept, embed)
+        return sentences, judge(asked, sentences, kept).signals
 
-    everything = ranked(lambda source: True)
+    everything, signals = ranked(lambda source: True)
     return Row(
+        question["id"],
         article,
-        tuple(bool(contains(s.text, question["answers"])) for s in everything[:3]),
-        _numbers(everything),
-        _numbers(ranked(lambda source: source != gold)),
-        _numbers(ranked(lambda source: source.rpartition("#")[0] != article)),
+        tuple(bool(contains(s.text, question["answers"])) for s in everything[:MOST_SHOWN]),
+        len(extract(everything)),
+        signals,
+        {
+            "article": ranked(lambda source: source.rpartition("#")[0] != article)[1],
+            "paragraph": ranked(lambda source: source != gold)[1],
+        },
     )
-
-
-def _numbers(ranked: Sequence[ScoredSentence]) -> tuple[float, float]:
-    return (ranked[0].cosine, ranked[0].coverage) if ranked else (0.0, 0.0)
 
 
 def _embedded_sentences(app: App) -> Callable[[Sequence[str]], Matrix]:

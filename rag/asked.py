@@ -1,0 +1,178 @@
+"""What a question asks for: its terms with their weights, and the kind of answer it wants.
+
+The kinds are told by question words, English and German. They are hints: a sentence is not left
+out for lacking what its question seems to want, it only scores less.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ingest.words import terms, words
+from rag.numbers import is_date_word
+from rag.verify import Idf
+
+_COUNT = (
+    r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty"
+    r"|fifty|sixty|ninety|hundred|thousand|million|billion|dozen|half|zwei|drei|vier|fünf|sechs"
+    r"|sieben|acht|neun|zehn|elf|zwölf|zwanzig|dreißig)"
+)
+_NUMBER = rf"\d[\d.,]*|\b{_COUNT}\b"
+_MONTHS = (
+    r"(?:jan(?:uary|uar)?|feb(?:ruary|ruar)?|mar(?:ch)?|märz|apr(?:il)?|may|mai|june?|juni|july?|juli"
+    r"|aug(?:ust)?|sep(?:tember)?|o[ck]t(?:ober)?|nov(?:ember)?|de[cz](?:ember)?)"
+)
+_DAYS = (
+    r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
+    r"|(?:mon|diens|donners|frei|sams|sonn)tags?|mittwochs?"
+)
+_UNITS = (
+    r"(?:sec(?:ond)?s?|min(?:ute)?s?|h(?:ours?|rs?)?|days?|nights?|weeks?|weekends?|months?|years?"
+    r"|decades?|centur(?:y|ies)|Sekunden?|Minuten?|Stunden?|Tagen?|Wochen?|Monaten?|Jahren?)"
+)
+_QUANTITIES = (
+    r"age|amount|angle|area|budget|capacity|charge|cost|credit|current|deposit|depth|diameter"
+    r"|discount|distance|dose|fee|fine|height|humidity|income|length|limit|load|loss|maximum|minimum"
+    r"|number|pay|percentage|population|power|pressure|price|profit|range|rate|rent|salary|score"
+    r"|share|size|speed|sum|temperature|torque|turnover|value|voltage|volume|wage|weight|width"
+)
+_GERMAN_QUANTITIES = (
+    r"Abstand|Anteil|Betrag|Dauer|Druck|Frist|Gebühr|Gehalt|Größe|Höhe|Kosten|Länge|Menge|Miete"
+    r"|Mindestlänge|Preis|Temperatur|Feuchte|Umsatz|Zahl"
+)
+
+
+def _compiled(asks: str, holds: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return re.compile(rf"\b(?:{asks})", re.IGNORECASE), re.compile(holds, re.IGNORECASE)
+
+
+# What a question says, and what its answer then holds; the first that fits counts.
+_KINDS = (
+    _compiled(
+        r"how (?:long|soon|quickly|old)\b"
+        r"|how many (?:seconds|minutes|hours|days|weeks|months|years)"
+        r"|wie (?:lange|schnell|alt)\b|wie viele (?:Sekunden|Minuten|Stunden|Tage|Wochen|Monate)",
+        rf"(?:\d[\d.,]*|\b(?:an?|einer?|{_COUNT}))[\s-]*{_UNITS}\b|\b\d\d?:\d\d\b",
+    ),
+    _compiled(
+        r"when|until when|by when|at what time|(?:since |in |on )?(?:what|which) "
+        r"(?:year|dates?|days?|months?|decade|century|time)\b|(?:bis |ab |seit )?wann"
+        r"|um wie ?viel uhr"
+        r"|(?:in |an )?welche[mnrs]? (?:jahr|tage?n?|monat)",
+        rf"\b(?:1\d|20)\d\ds?\b|\bcentur|\b\d\d?[:.]\d\d\b|\b{_MONTHS}\b|\b(?:{_DAYS})\b"
+        r"|\b\d\d?(?:st|nd|rd|th)\b|\b\d\d?\.\d\d?\.|\bnoon\b|\bmidnight\b",
+    ),
+    _compiled(
+        rf"how (?:many|much|far|tall|high|large|big|deep|fast|often|heavy|wide|loud)\b"
+        rf"|what (?:(?:is|was|are|were) )?(?:an? |the )?(?:[\w-]+ ){{0,3}}(?:{_QUANTITIES})\b"
+        r"|what (?:does|do|did) .* (?:cost|weigh|pay|measure)\b"
+        r"|wie ?(?:viele?|hoch|oft|groß|schwer|weit|teuer|breit|tief)\b|was kostet"
+        rf"|welche[rns]? \w*(?:{_GERMAN_QUANTITIES})",
+        rf"{_NUMBER}|\b(?:once|twice|every|daily|weekly|monthly|yearly|einmal|zweimal|täglich)\b",
+    ),
+)
+_ASKS_NAME = re.compile(r"\b(?:who|whom|whose|where|wer|wem|wen|wessen|wo|wohin)\b", re.IGNORECASE)
+# What an answer gives instead of repeating it.
+_MEASURED = re.compile(
+    r"\bhow (?:many|much|long|soon|quickly|old|far|tall|high|large|big|deep|fast|often|heavy|wide"
+    r"|loud)\b|\bwie ?(?:viele?|lange|schnell|alt|hoch|oft|groß|schwer|weit|teuer|breit|tief)\b"
+    r"|\bstand for\b|\bmean\W*$",
+    re.IGNORECASE,
+)
+# KL-40, a year, 2.3.1: what is another thing with another number.
+_CODE = re.compile(
+    r"(?<![\w.-])(?:[a-z]+-?\d[\w-]*|(?:1[5-9]|20)\d\d|\d+(?:\.\d+){2,})(?![\w-])", re.IGNORECASE
+)
+_DIGITS = re.compile(r"\d+")
+_WORD = re.compile(r"[^\W\d_][\w'\u2019-]*")
+# German writes every noun with a capital, a title every word: then capitals mark no name.
+_GERMAN = re.compile(
+    r"\b(?:der|das|dem|den|ist|sind|wie|wer|wann|welche[mnrs]?|eine?[mnrs]?|für|und|im|zum|beim)\b",
+    re.IGNORECASE,
+)
+_MOST_CAPITALS = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question made ready: `weights` are its terms' weights.
+
+    `specifics` are those of its names, codes and numbers: what an answer must be about. `wants` is
+    what an answer holds, where the question word tells.
+    """
+
+    text: str
+    weights: Mapping[str, float]
+    specifics: Mapping[str, float]
+    wants: re.Pattern[str] | None
+    wants_name: bool
+
+    def coverage(self, found: frozenset[str]) -> float:
+        """The weighted share of the question's terms that are among these, 0 to 1."""
+        return _share(found, self.weights) if self.weights else 0.0
+
+    def specific_coverage(self, found: frozenset[str]) -> float:
+        """The same for its names, codes and numbers alone; 1 where it has none."""
+        return _share(found, self.specifics) if self.specifics else 1.0
+
+    def type_match(self, text: str) -> float:
+        """1 if a text has what the question word asks for, 0 if not, .5 if that is unknown.
+
+        What the question says itself is no answer to it.
+        """
+        if self.wants:
+            known = self.text.casefold()
+            held = (match.group().casefold() for match in self.wants.finditer(text))
+            return float(any(value not in known for value in held))
+        return float(self._has_new_name(text)) if self.wants_name else 0.5
+
+    def has_rival(self, text: str, above: str) -> bool:
+        """Whether a text speaks of another code, year or version in the place of the question's.
+
+        `above` is what stands over the text, and may name the question's own.
+        """
+        wanted = _codes(self.text) - _codes(f"{above} {text}")
+        others = {_DIGITS.sub("0", code) for code in _codes(text)}
+        return any(_DIGITS.sub("0", code) in others for code in wanted)
+
+    def _has_new_name(self, text: str) -> bool:
+        """Whether a word with a capital stands inside the text that the question does not have."""
+        return any(
+            word[0].isupper() and not self.weights.keys() & set(terms(word)) and terms(word)
+            for word in _WORD.findall(text)[1:]
+        )
+
+
+def analyse(text: str, idf: Idf) -> Asked:
+    """Analyse a question; `idf` weighs a term in the collection."""
+    weights = {term: idf(term) for term in dict.fromkeys(terms(_MEASURED.sub(" ", text)))}
+    specific = {term for word in _specific_words(text) for term in terms(word)}
+    return Asked(
+        text=text,
+        weights=weights,
+        specifics={term: weight for term, weight in weights.items() if term in specific},
+        wants=next((holds for asks, holds in _KINDS if asks.search(text)), None),
+        wants_name=_ASKS_NAME.search(text) is not None,
+    )
+
+
+def _codes(text: str) -> set[str]:
+    return {code.lower() for code in _CODE.findall(text)}
+
+
+def _share(found: frozenset[str], weights: Mapping[str, float]) -> float:
+    held = math.fsum(weight for term, weight in weights.items() if term in found)
+    return held / (math.fsum(weights.values()) or 1.0)
+
+
+def _specific_words(text: str) -> Iterator[str]:
+    """Words with a digit, and words with a capital that do not begin a sentence."""
+    spans = [(word.start, word.end) for word in words(text)]
+    capitals = [text[start].isupper() for start, _ in spans]
+    names = not _GERMAN.search(text) and sum(capitals) <= _MOST_CAPITALS * len(spans) + 1
+    for number, ((start, end), capital) in enumerate(zip(spans, capitals)):
+        word = text[start:end]
+        named = names and number > 0 and capital and not is_date_word(word)
+        if named or any(map(str.isdigit, word)):
+            yield word

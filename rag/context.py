@@ -1,0 +1,136 @@
+"""One question before an answerer starts: what it is asked of, and what was found for it."""
+
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+
+from ingest.embed import Embedder
+from ingest.errors import UsageError
+from ingest.filters import Filter
+from ingest.store import Store
+from ingest.words import terms
+from rag.abstain import DEFAULT, Calibration, Judgement, judge
+from rag.asked import Asked, analyse
+from rag.chat import ChatModel
+from rag.config import Settings
+from rag.conflicts import Conflict, find_conflict
+from rag.extract import ScoredSentence, rank_sentences
+from rag.query import corrected, store_languages
+from rag.rerank import Rerank
+from rag.retrieve import Retrieval, retrieve
+from rag.types import Message
+from rag.verify import Idf, Verifier, inverse_frequency
+
+_MAX_QUESTION_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, and how: `history` holds earlier turns, oldest first."""
+
+    text: str
+    filters: tuple[Filter, ...] = ()
+    history: tuple[Message, ...] = ()
+    extractive: bool = False
+    strict: bool = False
+    stream: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What answering needs; `chat` is None where no chat API is configured.
+
+    `judge` is None where counted words alone decide what is supported.
+    """
+
+    store: Store
+    embedder: Embedder
+    settings: Settings
+    chat: ChatModel | None = None
+    judge: Verifier | None = None
+    rerank: Rerank | None = None
+    calibration: Calibration = DEFAULT
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One question on its way: everything that is known before an answerer starts."""
+
+    question: Question
+    resources: Resources
+    retrieval: Retrieval
+    asked: Asked
+    ranked: tuple[ScoredSentence, ...]
+    conflict: Conflict | None
+    judgement: Judgement
+    idf: Idf
+    started: float
+    retrieve_ms: float
+
+    @property
+    def warnings(self) -> list[str]:
+        """What a reader of any answer to it should know."""
+        conflict, judgement = self.conflict, self.judgement
+        corrections = self.retrieval.query.corrected.items()
+        warnings = [conflict.warning] if conflict and conflict.reason != "named" else []
+        warnings += [f"no document has {word!r}: searched for {t!r}" for word, t in corrections]
+        if judgement.is_cautious:
+            warnings.append(
+                f"the documents may not hold the answer (confidence {judgement.confidence:.2f})"
+            )
+        return warnings
+
+
+def prepare(question: Question, resources: Resources) -> Context:
+    """Retrieve, and judge whether the documents hold an answer. Raises UsageError."""
+    started = perf_counter()
+    if not question.text.strip():
+        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
+    if len(question.text) > _MAX_QUESTION_CHARACTERS:
+        raise UsageError(
+            f"the question has {len(question.text)} characters, "
+            f"{_MAX_QUESTION_CHARACTERS} are allowed",
+            "ask a shorter question",
+        )
+    store, embedder = resources.store, resources.embedder
+    retrieval = retrieve(
+        question.text,
+        store,
+        embedder,
+        resources.settings.retrieval,
+        question.filters,
+        resources.rerank,
+    )
+    idf = term_weights(store)
+    asked = analyse(corrected(question.text, retrieval.query), idf)
+    passages = retrieval.passages
+    ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
+    return Context(
+        question=question,
+        resources=resources,
+        retrieval=retrieval,
+        asked=asked,
+        ranked=tuple(ranked),
+        conflict=find_conflict(asked, ranked),
+        judgement=judge(asked, ranked, passages, resources.calibration),
+        idf=idf,
+        started=started,
+        retrieve_ms=(perf_counter() - started) * 1000,
+    )
+
+
+def term_weights(store: Store) -> Idf:
+    """The weight of a term in this collection, read when first asked for.
+
+    A term with an English ending left or taken off is looked up as the index has it, stemmed by
+    the languages of the documents.
+    """
+    total, languages = store.chunk_count, store_languages(store)
+
+    @cache
+    def idf(term: str) -> float:
+        variants = [term, *(stem for language in languages for stem in terms(term, language))]
+        frequencies = store.document_frequencies(variants)
+        return inverse_frequency({term: max(frequencies.values())}, total)(term)
+
+    return idf

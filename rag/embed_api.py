@@ -1,0 +1,69 @@
+"""Texts to vectors through an OpenAI-compatible API."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import numpy as np
+
+from ingest.errors import EmbeddingError
+from ingest.records import Matrix
+from rag.chat import OpenAIChat
+from rag.errors import ChatError
+
+_BATCH_TEXTS = 64
+_CONNECTIONS = 4
+
+
+class ApiEmbedder:
+    """The `Embedder` of a model behind an API. Its failures are EmbeddingError.
+
+    `truncated` stays 0: what a server cuts off it does not say.
+    """
+
+    truncated = 0
+
+    def __init__(self, client: OpenAIChat) -> None:
+        self._client = client
+        self.name = client.name
+
+    @cached_property
+    def dimension(self) -> int:
+        """The length of a vector, asked for with a first text."""
+        return len(self.embed_query("dimension"))
+
+    def embed_query(self, text: str) -> Matrix:
+        """The unit vector of a question, shape (dimension,)."""
+        vector: Matrix = self._embedded([text])[0]
+        return vector
+
+    def embed_documents(
+        self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None
+    ) -> Matrix:
+        """Unit vectors of texts, shape (n, dimension), in their order."""
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        batches = [texts[i : i + _BATCH_TEXTS] for i in range(0, len(texts), _BATCH_TEXTS)]
+        parts: list[Matrix] = []
+        pool = ThreadPoolExecutor(_CONNECTIONS)
+        try:
+            for part in pool.map(self._embedded, batches):
+                parts.append(part)
+                on_progress(sum(map(len, parts)))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return np.concatenate(parts)
+
+    def _embedded(self, texts: Sequence[str]) -> Matrix:
+        try:
+            rows = np.array(self._client.embeddings(texts), np.float32)
+        except ChatError as error:
+            raise EmbeddingError(error.message, error.hint) from error
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        if not (np.isfinite(lengths) & (lengths > 0)).all():
+            raise EmbeddingError(
+                f"the model {self.name} gave a vector without a direction",
+                "check embedding.base_url and embedding.model",
+            )
+        unit: Matrix = rows / lengths
+        return unit
