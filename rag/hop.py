@@ -4,7 +4,7 @@
 rest in a document about that person. So the names in the best passage are searched together with
 the words of the question that it does not hold (after Qi et al. 2019, whose model writes such
 queries), and what is found counts if its document bears one of the names as its title. The
-constants were chosen on one half of MuSiQue's and HotpotQA's questions.
+constants were chosen on questions of MuSiQue and HotpotQA.
 """
 
 import re
