@@ -32,8 +32,3 @@ def count_tokens(text: str) -> int:
     """Tokens of a text; special tokens in it count as plain text."""
     encoding, _ = _encoding()
     return len(encoding.encode(text, disallowed_special=()))
-
-
-def counts_are_estimated() -> bool:
-    """Whether counts come from a neighbouring vocabulary (a few per cent off)."""
-    return not _encoding()[1]

@@ -342,7 +342,7 @@ def doctor(
 
 
 @config_app.command("show")
-def configshow_answer(
+def config_show(
     store: StoreOption = None,
     config: ConfigOption = None,
     verbose: VerboseOption = False,
