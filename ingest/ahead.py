@@ -29,6 +29,10 @@ class EmbedAhead:
         self._left.set()
         self._pool.shutdown(cancel_futures=True)
 
+    def prepare(self) -> None:
+        """Begin to load the model, so that it is there once the first texts are."""
+        self._pool.submit(self._embedder.prepare)
+
     def start(self, texts: Mapping[bytes, str], keys: Collection[bytes]) -> Future[Vectors]:
         """Begin to embed the texts of these keys."""
         return self._pool.submit(self._embed, {key: texts[key] for key in sorted(keys)})

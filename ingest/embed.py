@@ -51,6 +51,9 @@ class Embedder(Protocol):
     def truncated(self) -> int:
         """Tokens so far that the model did not read."""
 
+    def prepare(self) -> None:
+        """Load what many texts need; without this call the first of them waits for it."""
+
     def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
         """Unit vectors of chunks, shape (n, dimension), in their order."""
 
@@ -80,6 +83,10 @@ class DefaultEmbedder:
     def truncated(self) -> int:
         """Tokens so far that the model did not read."""
         return self._small.truncated + self._bulk.truncated
+
+    def prepare(self) -> None:
+        """Load the fast engine."""
+        self._bulk.prepare()
 
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of a question, shape (384,)."""
@@ -137,6 +144,10 @@ class SentenceTransformerEmbedder:
                 f"cannot load the embedding model {self.name!r}: {error}".splitlines()[0],
                 "set `embedding.model` to an installed model's folder, or remove the setting",
             ) from error
+
+    def prepare(self) -> None:
+        """Load the model."""
+        _ = self._model
 
     def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
         """Unit vectors of texts, shape (n, dimension), in their order."""

@@ -159,6 +159,10 @@ class MiniLM:
         """Whether the engine has been made."""
         return "_engine" in vars(self)
 
+    def prepare(self) -> None:
+        """Make the engine, which the first text would wait for."""
+        _ = self._engine
+
     @cached_property
     def _blas(self) -> Any:
         from threadpoolctl import ThreadpoolController

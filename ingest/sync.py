@@ -38,6 +38,8 @@ from ingest.writer import Outcome, Writer
 
 # Enough chunks to sort by length and to make a commit cheap; few enough to lose little to a kill.
 _BATCH_CHUNKS = 512
+# So many files want the fast engine, which is loaded while the first of them are read.
+_MANY_BYTES = 2**20
 _SETTLED_NS = 2_000_000_000
 
 
@@ -206,6 +208,8 @@ class _Run:
         changed = [target for target in plan.targets if not self._is_same(target)]
         self._total = len(changed)
         with EmbedAhead(self._embedder, self.show) as ahead:
+            if sum(target.file.size for target in changed) > _MANY_BYTES:
+                ahead.prepare()
             for file, part in self._read(changed):
                 self._take(file, part)
                 chunks = sum(len(one.chunks) for f in self._files.values() for one in f.loaded)

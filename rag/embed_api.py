@@ -32,6 +32,9 @@ class ApiEmbedder:
         """The length of a vector, asked for with a first text."""
         return len(self.embed_query("dimension"))
 
+    def prepare(self) -> None:
+        """Nothing is loaded here."""
+
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of a question, shape (dimension,)."""
         vector: Matrix = self._embedded([text])[0]

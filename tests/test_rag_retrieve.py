@@ -270,6 +270,9 @@ def test_questions_in_other_scripts_are_led_by_words(store: Store) -> None:
     class Fixed:
         name, dimension, truncated = DEFAULT_MODEL, 384, 0
 
+        def prepare(self) -> None:
+            raise AssertionError
+
         def embed_query(self, text: str) -> NDArray[np.float32]:
             return vector
 

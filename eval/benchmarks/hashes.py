@@ -20,6 +20,9 @@ class HashEmbedder:
         self.name = name
         self.calls = 0
 
+    def prepare(self) -> None:
+        """Nothing to load."""
+
     def embed_documents(
         self, texts: Sequence[str], on_progress: Callable[[int], None] = lambda done: None
     ) -> NDArray[np.float32]:
