@@ -19,9 +19,9 @@ from rag.abstain import DEFAULT
 from rag.app import App, open_app, own_embedder, sync_settings
 from rag.config import Settings, find_store
 from rag.context import Question, term_weights
-from rag.rows import header_above
+from rag.grounding.rows import header_above
+from rag.grounding.verify import CoverageVerifier
 from rag.types import Citation
-from rag.verify import CoverageVerifier
 
 # The single cut that agrees best with human labels of support. The three states that are shown
 # with an answer cut higher, to warn early.

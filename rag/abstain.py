@@ -18,10 +18,10 @@ from typing import Any, NamedTuple
 from ingest.errors import StoreMismatch
 from ingest.records import seal
 from ingest.words import terms, words
-from rag.asked import Asked
-from rag.extract import ScoredSentence
+from rag.extractive.asked import Asked
+from rag.extractive.extract import ScoredSentence
+from rag.grounding.verify import prepared_passage
 from rag.types import Passage
-from rag.verify import prepared_passage
 
 CALIBRATION = "calibration.json"
 

@@ -12,13 +12,15 @@ from dataclasses import replace
 from time import perf_counter
 
 from ingest.tokens import count_tokens
-from rag.chat import ChatModel, ChatOptions
-from rag.conflicts import statements
+from rag.chat.client import ChatModel, ChatOptions
+from rag.chat.models import model_facts
 from rag.context import Context, Question, Resources, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
 from rag.explain import trace
-from rag.ground import Grounder
-from rag.models import model_facts
+from rag.extractive.conflicts import statements
+from rag.grounding.ground import Grounder
+from rag.grounding.sentences import SentenceStream
+from rag.grounding.verify import CoverageVerifier
 from rag.prompt import (
     NOT_IN_DOCUMENTS,
     Limits,
@@ -26,7 +28,6 @@ from rag.prompt import (
     build_prompt,
     load_template,
 )
-from rag.stream import SentenceStream
 from rag.types import (
     Answer,
     ChatDelta,
@@ -39,7 +40,6 @@ from rag.types import (
     Status,
     Usage,
 )
-from rag.verify import CoverageVerifier
 
 ABSTENTION = "Not in your documents."
 

@@ -13,14 +13,14 @@ from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
 from rag.answer import ask, ask_stream
-from rag.chat import ChatSettings, OpenAIChat
+from rag.chat.client import ChatSettings, OpenAIChat
+from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
-from rag.embed_api import ApiEmbedder
-from rag.judge import open_judge
+from rag.grounding.judge import open_judge
 from rag.preview import Preview, preview
-from rag.rerank import open_reranker
-from rag.retrieve import Retrieval, retrieve
+from rag.retrieval.rerank import open_reranker
+from rag.retrieval.retrieve import Retrieval, retrieve
 from rag.types import Answer, Event
 
 _OCR_SECONDS = 1800.0

@@ -39,7 +39,7 @@ class ChatSection:
     """The chat API. `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
-    per million tokens; 0 is what rag/models.toml lists.
+    per million tokens; 0 is what rag/chat/models.toml lists.
     """
 
     base_url: str = ""

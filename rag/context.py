@@ -10,16 +10,16 @@ from ingest.filters import Filter
 from ingest.store import Store
 from ingest.words import terms
 from rag.abstain import DEFAULT, Calibration, Judgement, judge
-from rag.asked import Asked, analyse
-from rag.chat import ChatModel
+from rag.chat.client import ChatModel
 from rag.config import Settings
-from rag.conflicts import Conflict, find_conflict
-from rag.extract import ScoredSentence, rank_sentences
-from rag.query import corrected, store_languages
-from rag.rerank import Rerank
-from rag.retrieve import Retrieval, retrieve
+from rag.extractive.asked import Asked, analyse
+from rag.extractive.conflicts import Conflict, find_conflict
+from rag.extractive.extract import ScoredSentence, rank_sentences
+from rag.grounding.verify import Idf, Verifier, inverse_frequency
+from rag.retrieval.query import corrected, store_languages
+from rag.retrieval.rerank import Rerank
+from rag.retrieval.retrieve import Retrieval, retrieve
 from rag.types import Message
-from rag.verify import Idf, Verifier, inverse_frequency
 
 _MAX_QUESTION_CHARACTERS = 4000
 

@@ -16,8 +16,8 @@ from operator import itemgetter
 
 from ingest.types import Span, StoredChunk
 from ingest.words import terms
+from rag.grounding.verify import Claim, Idf, prepared_passage
 from rag.types import Passage
-from rag.verify import Claim, Idf, prepared_passage
 
 Cost = Callable[[Passage], int]
 """The tokens that a passage takes in a prompt, its heading path and table header included."""

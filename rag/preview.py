@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rag.answer import packed_prompt
+from rag.chat.models import ModelFacts, model_facts
 from rag.context import Question, Resources, prepare
 from rag.explain import trace
-from rag.models import ModelFacts, model_facts
 from rag.prompt import Prompt
 
 

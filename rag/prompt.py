@@ -19,10 +19,10 @@ from pathlib import Path
 from ingest.errors import UsageError
 from ingest.tokens import count_tokens
 from ingest.types import heading_path
+from rag.grounding.verify import Idf
 from rag.pack import pack
-from rag.retrieve import renumber
+from rag.retrieval.retrieve import renumber
 from rag.types import Message, Passage
-from rag.verify import Idf
 
 NOT_IN_DOCUMENTS = "NOT IN THE DOCUMENTS"
 

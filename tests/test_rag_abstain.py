@@ -21,10 +21,10 @@ from rag.abstain import (
     read_calibration,
     write_calibration,
 )
-from rag.asked import analyse
-from rag.extract import rank_sentences
+from rag.extractive.asked import analyse
+from rag.extractive.extract import rank_sentences
+from rag.grounding.verify import inverse_frequency
 from rag.types import Passage
-from rag.verify import inverse_frequency
 
 MODEL = MiniLM()
 LEAVE = "Every employee has 28 days of paid leave a year. Unused days expire on 31 March."

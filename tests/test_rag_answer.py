@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ingest.errors import UsageError
 from rag.answer import ABSTENTION, ask, ask_stream
 from rag.app import open_app
-from rag.chat import ChatOptions
+from rag.chat.client import ChatOptions
 from rag.config import load_settings
 from rag.context import Question, Resources
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow, ChatUnavailable

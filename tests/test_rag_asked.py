@@ -2,7 +2,7 @@
 
 import pytest
 
-from rag.asked import analyse
+from rag.extractive.asked import analyse
 
 
 def asked(text: str):

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from ingest.errors import UsageError
-from rag.chat import ChatOptions, ChatSettings, OpenAIChat, Timing
+from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat, Timing
 from rag.errors import (
     ChatAuthError,
     ChatError,

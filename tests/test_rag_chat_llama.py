@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rag.chat import ChatOptions, ChatSettings, OpenAIChat
+from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat
 from rag.errors import ChatOverflow
 from rag.types import Message
 

@@ -3,9 +3,9 @@
 import pytest
 
 from ingest.types import StoredChunk
-from rag.asked import analyse
-from rag.conflicts import find_conflict
-from rag.extract import Marks, ScoredSentence
+from rag.extractive.asked import analyse
+from rag.extractive.conflicts import find_conflict
+from rag.extractive.extract import Marks, ScoredSentence
 from rag.types import Passage
 
 OLD = "Claims for meals are paid up to 20 euros a day with form F-2."

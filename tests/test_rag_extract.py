@@ -4,10 +4,10 @@ import pytest
 
 from ingest.minilm import MiniLM
 from ingest.types import StoredChunk
-from rag.asked import Asked, analyse
-from rag.extract import MOST_SHOWN, ScoredSentence, extract, rank_sentences, subject
+from rag.extractive.asked import Asked, analyse
+from rag.extractive.extract import MOST_SHOWN, ScoredSentence, extract, rank_sentences, subject
+from rag.grounding.verify import inverse_frequency
 from rag.types import Passage
-from rag.verify import inverse_frequency
 
 MODEL = MiniLM()
 LEAVE = (

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.types import Hit
-from rag.fuse import fuse, relative_bm25
+from rag.retrieval.fuse import fuse, relative_bm25
 
 hits = st.dictionaries(st.integers(1, 40), st.floats(0, 1), max_size=20)
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.types import StoredChunk, text_sha256
-from rag.ground import Grounder
+from rag.grounding.ground import Grounder
+from rag.grounding.sentences import SentenceStream
+from rag.grounding.verify import CoverageVerifier, inverse_frequency
 from rag.markup import parse_markers, plain_text, with_markers
-from rag.stream import SentenceStream
 from rag.types import Passage
-from rag.verify import CoverageVerifier, inverse_frequency
 
 LEAVE = "Every employee has 28 days of paid leave a year. Unused days expire on 31 March."
 PLANS = [("Alpha", 5, 10), ("Beta", 9, 25), ("Gamma", 14, 80), ("Delta", 21, 300)]

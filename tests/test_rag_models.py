@@ -2,8 +2,8 @@
 
 import pytest
 
+from rag.chat.models import ModelFacts, model_facts
 from rag.config import ChatSection
-from rag.models import ModelFacts, model_facts
 
 
 def facts(model: str, base_url: str = "", **settings: float) -> ModelFacts:

@@ -18,12 +18,12 @@ from ingest.store import Store
 from ingest.sync import SyncSettings, sync
 from ingest.types import StoredChunk
 from rag.config import RetrievalSection, Settings
-from rag.fuse import Candidate
-from rag.hop import placed
-from rag.merge import Found, join
-from rag.query import analyse
-from rag.rerank import open_reranker
-from rag.retrieve import Retrieval, retrieve
+from rag.retrieval.fuse import Candidate
+from rag.retrieval.hop import placed
+from rag.retrieval.merge import Found, join
+from rag.retrieval.query import analyse
+from rag.retrieval.rerank import open_reranker
+from rag.retrieval.retrieve import Retrieval, retrieve
 
 FILLER = " ".join(
     f"The workshop keeps item {n} of the catalogue on shelf {n} behind the green door."

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.rows import cells, header_above, is_header, readable
+from rag.grounding.rows import cells, header_above, is_header, readable
 
 MARKDOWN = "| Code | Meaning |\n| --- | --- |\n| F-1 | **Pump** blocked |\n| F-2 | a \\| b |"
 JOINED = "Model | Unit | 1 to 4\nP-100 | litre | €12.00\nP-200 | gallon | €14.00"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.sse import EventParser, EventTooLong, ServerEvent
+from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 
 
 def parse(*pieces: bytes, max_bytes: int = 1 << 20) -> list[ServerEvent]:

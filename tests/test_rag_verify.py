@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.types import StoredChunk
-from rag.numbers import missing_number
+from rag.grounding.numbers import missing_number
+from rag.grounding.verify import CoverageVerifier, claims_nothing, inverse_frequency, prepared
 from rag.types import Passage
-from rag.verify import CoverageVerifier, claims_nothing, inverse_frequency, prepared
 
 POLICY = (
     "Every employee has 28 days of paid leave a year. Unused days expire on 31 March. "

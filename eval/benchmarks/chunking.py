@@ -32,7 +32,7 @@ from ingest.sync import SyncSettings, sync
 from ingest.types import Chunk, Document, embedded_text
 from ingest.wordpieces import WordPieces
 from rag.config import RetrievalSection
-from rag.retrieve import retrieve
+from rag.retrieval.retrieve import retrieve
 
 Cut = Callable[[Document], tuple[Chunk, ...]]
 _PASSAGES = 30

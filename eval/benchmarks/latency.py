@@ -20,7 +20,7 @@ from statistics import median, quantiles
 from ingest.embed import open_embedder
 from ingest.store import Store
 from rag.config import RetrievalSection
-from rag.retrieve import retrieve
+from rag.retrieval.retrieve import retrieve
 
 _QUESTIONS = 200
 _WARM_UP = 10

@@ -12,8 +12,9 @@ with paired 95 % bootstrap intervals. `false_alarms` is the share of supported c
 number is said to be missing. What an answer costs is measured on answers of three claims with
 eight passages. Term weights come from the set's own sentences.
 
-The constants of rag/verify.py and what rag/doubts.py counts were chosen on one half: `chosen_on`
-is ours there, `held_out` on the other. The pairs of opposites were written down beforehand.
+The constants of verify.py and what doubts.py counts (both in rag/grounding/) were chosen on one
+half: `chosen_on` is ours there, `held_out` on the other. The pairs of opposites were written down
+beforehand.
 """
 
 import argparse
@@ -35,10 +36,10 @@ from eval.statistics import auroc, class_interval
 from ingest.embed import DefaultEmbedder
 from ingest.types import StoredChunk
 from ingest.words import terms
-from rag.ground import Grounder
-from rag.numbers import missing_number
+from rag.grounding.ground import Grounder
+from rag.grounding.numbers import missing_number
+from rag.grounding.verify import WINDOW, CoverageVerifier, Idf, inverse_frequency, prepared_passage
 from rag.types import Passage
-from rag.verify import WINDOW, CoverageVerifier, Idf, inverse_frequency, prepared_passage
 
 Rows = Sequence[dict[str, Any]]
 Scores = NDArray[np.float64]

@@ -20,7 +20,7 @@ from ingest.schema import DATABASE, place
 from ingest.store import EXACT_LIMIT, Store
 from ingest.sync import SyncSettings, sync
 from rag.config import RetrievalSection
-from rag.retrieve import retrieve
+from rag.retrieval.retrieve import retrieve
 
 _DOCUMENTS = 8
 

@@ -25,7 +25,7 @@ from ingest.config import IndexSettings
 from ingest.errors import StoreBusy, StoreMissing
 from ingest.store import Store
 from rag.config import RetrievalSection
-from rag.retrieve import retrieve
+from rag.retrieval.retrieve import retrieve
 
 QUESTION = "How do I read the contents of a file?"
 _BATCH_CHUNKS = 64  # small commits: more moments between them

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.words import terms
-from rag.asked import Asked
-from rag.rows import cells, header_above, is_header, readable
+from rag.extractive.asked import Asked
+from rag.grounding.rows import cells, header_above, is_header, readable
+from rag.grounding.verify import prepared_passage
 from rag.types import Passage
-from rag.verify import prepared_passage
 
 Vector = NDArray[np.float32]
 Embed = Callable[[Sequence[str]], Vector]

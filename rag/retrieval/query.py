@@ -10,7 +10,7 @@ from itertools import accumulate
 from ingest.store import Store
 from ingest.wordpieces import WordPieces
 from ingest.words import stemming, terms, words
-from rag.verify import inverse_frequency
+from rag.grounding.verify import inverse_frequency
 
 _MOST_LANGUAGES = 4
 _MOST_ENTRIES = 40_000  # of the lexical index that one search reads: about 25 ms

@@ -10,9 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ingest.types import text_sha256
-from rag.markup import parse_markers, plain_text, with_markers
-from rag.types import Citation, Passage, Sentence
-from rag.verify import (
+from rag.grounding.verify import (
     SECOND_SOURCE_GAIN,
     Claim,
     CoverageVerifier,
@@ -22,6 +20,8 @@ from rag.verify import (
     prepared_passage,
     tightest_run,
 )
+from rag.markup import parse_markers, plain_text, with_markers
+from rag.types import Citation, Passage, Sentence
 
 KEEP_MARKER = 0.60
 """What a passage's best window must cover of a sentence to be cited for it."""

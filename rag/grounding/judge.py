@@ -1,5 +1,5 @@
 """Models that give a sentence its score in place of counted words: an entailment model run here,
-or the chat model as judge. What is cited is still found by words (rag/verify.py).
+or the chat model as judge. What is cited is still found by words (rag/grounding/verify.py).
 """
 
 import secrets
@@ -12,12 +12,12 @@ import numpy as np
 
 from ingest.embed import load_cross_encoder
 from ingest.errors import UsageError
-from rag.chat import ChatModel, ChatOptions
+from rag.chat.client import ChatModel, ChatOptions
 from rag.config import Settings, refuse_project_model
 from rag.errors import ChatError, ChatRejected
+from rag.grounding.verify import Verifier
 from rag.prompt import neutralise
 from rag.types import Message
-from rag.verify import Verifier
 
 COUNTED = "coverage"
 CHAT = "chat"

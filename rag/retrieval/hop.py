@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 
 from ingest.types import Hit, StoredChunk
 from ingest.words import terms
-from rag.fuse import Candidate, ranked, relative_bm25
-from rag.query import Query
+from rag.retrieval.fuse import Candidate, ranked, relative_bm25
+from rag.retrieval.query import Query
 
 COVERED = 0.8
 """A first passage that holds so much of the question needs no second search."""

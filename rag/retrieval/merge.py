@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ingest.types import StoredChunk
-from rag.fuse import Candidate
-from rag.numbers import source_numbers
+from rag.grounding.numbers import source_numbers
+from rag.retrieval.fuse import Candidate
 
 _MOST_JOINED = 3
 """Chunks of one passage at most: more of a document is another passage."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ingest.words import terms, words
-from rag.numbers import is_date_word
-from rag.verify import Idf
+from rag.grounding.numbers import is_date_word
+from rag.grounding.verify import Idf
 
 _COUNT = (
     r"(?:one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fifteen|twenty|thirty|forty"

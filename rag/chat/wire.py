@@ -1,7 +1,7 @@
 """What goes over the wire to an OpenAI-compatible API and what comes back. Pure: no I/O, no clock.
 
 A request body from messages and options, and replies, whole or streamed, as deltas. What can go
-wrong inside a reply is raised as a `Failed` (rag/chat_failures.py).
+wrong inside a reply is raised as a `Failed` (rag/chat/failures.py).
 """
 
 import re
@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rag.chat_failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
-from rag.sse import EventParser, EventTooLong, ServerEvent
 from rag.types import ChatDelta, Message, Usage
 
 MAX_ANSWER_BYTES = 64 * 1024

@@ -8,7 +8,7 @@ counted, and how much, was chosen on one half of two sets labelled by people and
 other (eval/benchmarks/verifier.py).
 
 It reads no meaning: a changed verb among the same words passes. `Verifier` is the seam for a
-model that does better (rag/judge.py).
+model that does better (rag/grounding/judge.py).
 """
 
 import math
@@ -22,8 +22,8 @@ from typing import Protocol
 
 from ingest.sentences import sentence_spans
 from ingest.words import terms
-from rag.doubts import NEGATING, denies_alone, missing_name, reversed_word
-from rag.numbers import missing_number
+from rag.grounding.doubts import NEGATING, denies_alone, missing_name, reversed_word
+from rag.grounding.numbers import missing_number
 from rag.types import Passage, Support
 
 Idf = Callable[[str], float]

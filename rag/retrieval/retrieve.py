@@ -14,13 +14,13 @@ from ingest.store import Store
 from ingest.types import Hit, StoredChunk
 from ingest.words import latin_share, terms
 from rag.config import RetrievalSection
-from rag.fuse import Candidate, fuse
-from rag.hop import follow_up, linked, placed
-from rag.merge import Duplicate, collapse, join, read_joined
-from rag.query import Query, affordable, analyse
-from rag.rerank import Rerank
+from rag.grounding.verify import inverse_frequency
+from rag.retrieval.fuse import Candidate, fuse
+from rag.retrieval.hop import follow_up, linked, placed
+from rag.retrieval.merge import Duplicate, collapse, join, read_joined
+from rag.retrieval.query import Query, affordable, analyse
+from rag.retrieval.rerank import Rerank
 from rag.types import Passage
-from rag.verify import inverse_frequency
 
 _LEAST_MEANING = 0.1
 """The default model has read little but Latin letters: of other scripts it knows hardly a word,

@@ -1,7 +1,7 @@
 """What is known of chat models: how much they read at once, and what they charge.
 
-The list is rag/models.toml. It holds for the makers' own APIs: what another server calls by one
-of these names has a window and a price of its own, which only the settings can say.
+The list is models.toml. It holds for the makers' own APIs: what another server calls by one of
+these names has a window and a price of its own, which only the settings can say.
 """
 
 import re
@@ -55,5 +55,5 @@ def model_facts(chat: ChatSection) -> ModelFacts:
 
 @cache
 def _listed() -> Mapping[str, Any]:
-    text = (resources.files("rag") / "models.toml").read_text(encoding="utf-8")
+    text = (resources.files("rag.chat") / "models.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 
 from ingest.words import terms
-from rag.numbers import is_date_word
+from rag.grounding.numbers import is_date_word
 
 _NAME = re.compile(r"(?<=[\w,;:)\"'\u2019\u201d] )[^\W\d_a-z][\w\u2019'-]*\w")
 _WORD = re.compile(r"[^\W\d_]+")

@@ -8,7 +8,7 @@ import numpy as np
 
 from ingest.errors import EmbeddingError
 from ingest.records import Matrix
-from rag.chat import OpenAIChat
+from rag.chat.client import OpenAIChat
 from rag.errors import ChatError
 
 _BATCH_TEXTS = 64

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from ingest.errors import UsageError
-from rag.chat_failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
-from rag.chat_patience import SHORTEST_WAIT_S, Patience, bounded
-from rag.chat_wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
+from rag.chat.failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
+from rag.chat.patience import SHORTEST_WAIT_S, Patience, bounded
+from rag.chat.wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message
 

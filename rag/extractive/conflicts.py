@@ -12,9 +12,9 @@ from typing import Literal
 
 from ingest.types import StoredChunk
 from ingest.words import terms
-from rag.asked import Asked
-from rag.extract import MOST_SHOWN, ScoredSentence, extract, subject
-from rag.numbers import source_numbers
+from rag.extractive.asked import Asked
+from rag.extractive.extract import MOST_SHOWN, ScoredSentence, extract, subject
+from rag.grounding.numbers import source_numbers
 
 Reason = Literal["named", "newer", "first"]
 

@@ -1,0 +1,1 @@
+"""The chat API: the `ChatModel` seam and the client for OpenAI-compatible servers."""

@@ -1,0 +1,1 @@
+"""The commands of `rag`, one file for each kind; `rag/cli.py` puts them together."""

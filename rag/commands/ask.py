@@ -1,0 +1,106 @@
+"""`rag ask` and `rag search`."""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rag.commands.console import Output, Reported, read_question, show_answer
+from rag.commands.options import (
+    Budget,
+    Common,
+    Extractive,
+    Filters,
+    K,
+    Model,
+    QuestionText,
+    Strict,
+)
+
+if TYPE_CHECKING:
+    from rag.config import Settings
+
+ABSTAINED = 10
+
+
+def ask(
+    common: Common,
+    question: QuestionText = "",
+    k: K = None,
+    budget: Budget = None,
+    filters: Filters = None,
+    model: Model = None,
+    extractive: Extractive = False,
+    strict: Strict = False,
+    no_stream: Annotated[bool, typer.Option("--no-stream", help="Print when complete.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show how it was found.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be sent and its cost; send nothing.")
+    ] = False,
+    fail_on_abstain: Annotated[
+        bool, typer.Option("--fail-on-abstain", help="Exit with 10 when there is no answer.")
+    ] = False,
+) -> None:
+    """Answer a question from the documents, with the exact words each sentence rests on."""
+    from ingest.filters import parse_filters
+    from rag import render
+    from rag.context import Question
+
+    output = common.output
+    settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
+    request = Question(
+        read_question(question),
+        filters=parse_filters(filters or ()),
+        extractive=extractive or not settings.chat_configured,
+        strict=strict,
+        stream=not no_stream,
+    )
+    with common.open_app(settings) as opened:
+        note_answerer(settings, output, extractive=extractive)
+        if dry_run:
+            previewed = opened.preview(request)
+            if explain:
+                print(render.explain_text(previewed.trace), file=sys.stderr)
+            output.result(render.preview_json(previewed), render.preview_text(previewed))
+            return
+        answer, error = show_answer(opened.ask_stream(request), output, explain=explain)
+    if error is not None:
+        raise Reported(error)
+    if answer.status == "abstained" and fail_on_abstain:
+        raise typer.Exit(ABSTAINED)
+
+
+def search(
+    common: Common, question: QuestionText = "", k: K = None, filters: Filters = None
+) -> None:
+    """Show the passages a question retrieves, without an answer."""
+    from time import perf_counter
+
+    from ingest.filters import parse_filters
+    from rag.render import passages_json, passages_text
+
+    text = read_question(question)
+    with common.open_app(common.settings({"retrieval.k": k})) as opened:
+        start = perf_counter()
+        passages = opened.search(text, parse_filters(filters or ())).passages
+        milliseconds = round((perf_counter() - start) * 1000, 2)
+    data = {
+        "question": text,
+        "passages": passages_json(passages),
+        "timings_ms": {"retrieve": milliseconds, "total": milliseconds},
+    }
+    common.output.result(data, passages_text(passages) or "No passage matches.")
+
+
+def note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:
+    """Say in one line who answers, where that is not what the person may expect."""
+    if not extractive and not settings.chat_configured:
+        output.note(
+            "no chat API configured: answering with the documents' own sentences "
+            "(set OPENAI_API_KEY or OPENAI_BASE_URL for written answers)"
+        )
+    if settings.key_withheld and not extractive:
+        output.note(
+            f"the key is not sent to {settings.chat.base_url}, which a project file names; "
+            "set OPENAI_BASE_URL in the environment to allow it"
+        )

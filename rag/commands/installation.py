@@ -1,0 +1,41 @@
+"""What is installed and how it is set: `rag doctor` and `rag config`."""
+
+import typer
+
+from rag.commands.options import Common
+
+
+def doctor(common: Common) -> None:
+    """Check the whole installation: model, store, index and chat API."""
+    from rag.doctor import checks
+
+    results = checks(common.settings())
+    lines = []
+    for check in results:
+        lines.append(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
+        if check.hint and not check.passed:
+            lines.append(f"     {check.hint}")
+    data = {
+        "checks": [
+            {"name": c.name, "ok": c.passed, "detail": c.detail, "hint": c.hint} for c in results
+        ]
+    }
+    common.output.result(data, "\n".join(lines))
+    if not all(check.passed for check in results):
+        raise typer.Exit(1)
+
+
+def config_show(common: Common) -> None:
+    """All settings, their values, and where each comes from; a key is never shown."""
+    from rag.config import setting_names, setting_value
+
+    settings = common.settings()
+    rows = [
+        (name, setting_value(settings, name), settings.origins.get(name, "default"))
+        for name in setting_names()
+    ]
+    width = max(len(name) for name, _, _ in rows)
+    common.output.result(
+        {name: {"value": value, "origin": origin} for name, value, origin in rows},
+        "\n".join(f"{name:<{width}}  {value!s:<24}  {origin}" for name, value, origin in rows),
+    )

@@ -1,0 +1,1 @@
+"""Checking what was written: sentences, their citations, and what the passages support."""
