@@ -107,18 +107,26 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
 
 def open_chat(settings: Settings) -> ModelChain:
     """The configured models; no connection is made before the first question."""
+    writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    small = (settings.small,) if settings.small else ()
+    sections = (writer, *settings.fallbacks, *small)
     upstreams: dict[str, Upstream] = {}
+    for section in sorted(sections, key=lambda section: section.concurrency):  # the least counts
+        url = _url(section)
+        upstreams.setdefault(
+            url, Upstream(urlsplit(url).netloc.rpartition("@")[2], section.concurrency)
+        )
 
     def link(chat: ChatSection) -> Link:
-        url = chat.base_url or OPENAI_URL
-        if url not in upstreams:
-            upstreams[url] = Upstream(urlsplit(url).netloc.rpartition("@")[2], chat.concurrency)
-        own = ChatSettings(url, chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
-        return Link(chat, OpenAIChat(own, upstream=upstreams[url]))
+        own = ChatSettings(_url(chat), chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+        return Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)]))
 
-    writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
-    links = [link(chat) for chat in (writer, *settings.fallbacks)]
-    return ModelChain(links, link(settings.small) if settings.small else None)
+    *links, last = map(link, sections)
+    return ModelChain(links, last) if small else ModelChain([*links, last])
+
+
+def _url(chat: ChatSection) -> str:
+    return (chat.base_url or OPENAI_URL).rstrip("/")
 
 
 def sync_settings(

@@ -4,13 +4,13 @@ import gzip
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from wire import CHUNKED, HEAD, Step, Wire, chunk, events, piece
 
 from ingest.errors import UsageError
 from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat, Timing
@@ -29,17 +29,6 @@ QUESTION = [Message("system", "Answer."), Message("user", "What is it?")]
 OPTIONS = ChatOptions()
 KEY = "sk-test-0123456789abcdef"
 HOST = "api.example.test"
-
-
-def piece(text: object = None, finish: str | None = None, **extra: object) -> dict[str, object]:
-    """One chunk of a stream; further fields of the delta by name."""
-    delta = {**({} if text is None else {"content": text}), **extra}
-    return {"model": "m-1", "choices": [{"delta": delta, "finish_reason": finish}]}
-
-
-def events(*payloads: object, done: bool = True) -> bytes:
-    lines = [f"data: {json.dumps(payload)}\n\n" for payload in payloads]
-    return "".join(lines + ["data: [DONE]\n\n"] * done).encode()
 
 
 ANSWER = events(piece("It is "), piece("a pen."), piece("", "stop"))
@@ -639,79 +628,9 @@ def test_key_does_not_follow_a_redirect() -> None:
     assert [request.url.host for request in api.requests] == [HOST]
 
 
-# --- real sockets ------------------------------------------------------------------------------
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-Step = bytes | float | str
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 WHOLE_REPLY = CHUNKED + chunk(ANSWER) + b"0\r\n\r\n"
 
-
-class Wire:
-    """A server that plays one script of steps for each request: bytes to send, seconds to sleep,
-    "close", "reset", or "watch" to wait for the client to hang up.
-    """
-
-    def __init__(self, *scripts: list[Step]) -> None:
-        self.scripts = list(scripts)
-        self.connections = 0
-        self.requests = 0
-        self.completed = 0
-        self.hung_up = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self) -> None:
-        with suppress(OSError):  # the listener is closed at the end
-            while True:
-                connection, _ = self.listener.accept()
-                self.connections += 1
-                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            while self.scripts and read_request(connection):
-                self.requests += 1
-                for step in self.scripts.pop(0):
-                    if not self.play(connection, step):
-                        return
-                self.completed += 1
-
-    def play(self, connection: socket.socket, step: Step) -> bool:
-        if isinstance(step, bytes):
-            connection.sendall(step)
-        elif isinstance(step, float):
-            time.sleep(step)
-        elif step == "watch":
-            connection.settimeout(10)
-            with suppress(ConnectionError):
-                connection.recv(1)
-            self.hung_up.set()
-        elif step == "reset":
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        return step not in ("close", "reset")
-
-
-def read_request(connection: socket.socket) -> bool:
-    """Read one whole request; False when the client has gone."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        received = connection.recv(65536)
-        if not received:
-            return False
-        data += received
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-    while len(body) < length:
-        body += connection.recv(65536)
-    return True
+# --- real sockets ------------------------------------------------------------------------------
 
 
 @contextmanager

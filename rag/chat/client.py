@@ -170,9 +170,14 @@ class OpenAIChat:
     def _asking(self, texts: Sequence[str], options: ChatOptions, asked: float) -> _Asking:
         deadline = asked + min(options.deadline_s, _LONGEST_DEADLINE_S)
         tokens = sum(map(len, texts)) // _CHARACTERS_A_TOKEN + options.answer_tokens
-        until = min(deadline, asked + options.begin_s)
         wish = Wish(
-            self._pace, tokens, asked, until, batch=options.batch, cancellation=options.cancellation
+            pace=self._pace,
+            tokens=tokens,
+            asked=asked,
+            until=min(deadline, asked + options.begin_s),
+            batch=options.batch,
+            within=options.within,
+            cancellation=options.cancellation,
         )
         return _Asking(wish, options, deadline)
 

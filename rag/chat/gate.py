@@ -23,7 +23,8 @@ from rag.errors import ChatRateLimited, ChatUnavailable
 class Wish:
     """A request that wants to go out, not before `earliest` and not after `until`.
 
-    Requests of a batch go after all others; else the question that was asked first is first. All
+    Requests of a batch go after all others; else the question that was asked first is first. One
+    `within` an answer that is under way needs no place of its own: it would wait for itself. All
     times are readings of the clock.
     """
 
@@ -33,6 +34,7 @@ class Wish:
     until: float
     earliest: float = 0.0
     batch: bool = False
+    within: bool = False
     cancellation: Cancellation = field(default_factory=Cancellation)
 
     def wait_s(self, now: float) -> float:
@@ -45,7 +47,7 @@ class _Ticket:
 
     def __init__(self, wish: Wish, lock: RLock) -> None:
         self.wish = wish
-        self.order = (wish.batch, wish.asked)
+        self.order = (not wish.within, wish.batch, wish.asked)
         self.called = Condition(lock)
         self.admitted = False
 
@@ -136,9 +138,9 @@ class Gate:
         """Let in, in order, whoever may go; a model's later requests never overtake its first."""
         now, held = self._timing.monotonic(), set[Pace]()
         for ticket in tuple(self._waiting):
-            if self._under_way >= int(self._allowed):
-                return
             wish = ticket.wish
+            if self._under_way >= int(self._allowed) and not wish.within:
+                return
             if wish.earliest > now or wish.pace in held:
                 continue
             if wish.wait_s(now) > 0:

@@ -29,7 +29,8 @@ class ChatOptions:
 
     At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server. `schema` is a JSON
     schema for the reply, left out where the API does not know it. `batch` lets the questions of
-    people go first; `easy` allows a smaller model, where there is one.
+    people go first; `within` is a request made while the reply to another is read; `easy` allows
+    a smaller model, where there is one.
     """
 
     temperature: float | None = 0.0
@@ -40,6 +41,7 @@ class ChatOptions:
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
     batch: bool = False
+    within: bool = False
     easy: bool = False
     begin_s: float = math.inf
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
