@@ -141,6 +141,19 @@ def test_request_of_a_whole_reply_leaves_out_what_is_not_set() -> None:
     assert {"model", "messages", "stream"} == api.bodies[0].keys()
 
 
+def test_a_schema_is_asked_for_and_left_out_where_it_is_not_known() -> None:
+    """The form of structured output; an API that refuses it is asked without."""
+    api = Api(error(400, "response_format is not supported"), reply(ANSWER))
+
+    ask(api, ChatOptions(schema={"type": "object"}))
+
+    assert api.bodies[0]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "strict": True, "schema": {"type": "object"}},
+    }
+    assert "response_format" not in api.bodies[1]
+
+
 def test_answers_are_capped_in_tokens() -> None:
     """No more than 4,000 tokens are ever asked for."""
     api = Api(reply(ANSWER))
@@ -357,6 +370,21 @@ def test_bodies_are_capped(body: bytes) -> None:
     """A reply without an end is given up."""
     with pytest.raises(ChatUnavailable):
         ask(Api(reply(body)))
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b": ping\n\n" * (8 << 20)), "gzip"),
+        (gzip.compress(gzip.compress(ANSWER)), "gzip, gzip"),
+        (ANSWER, "br"),
+    ],
+    ids=["bomb", "packed twice", "not asked for"],
+)
+def test_bodies_are_measured_unpacked(body: bytes, encoding: str) -> None:
+    """Packed bodies count as what they become, and one layer of packing is all there may be."""
+    with pytest.raises(ChatUnavailable, match=r"over-long|decoded"):
+        ask(Api(reply(body, content_encoding=encoding)))
 
 
 @pytest.mark.parametrize(
