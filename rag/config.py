@@ -287,6 +287,9 @@ def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settin
 
     def named(name: str) -> ChatSection:
         model = models.get(name)
+        if not name:
+            hint = "set both to names of tables [models.NAME]"
+            raise UsageError('chat.model is "auto", but chat.small or chat.large is empty', hint)
         if model is None:
             hint = f"add a table [models.{name}] to rag.toml"
             raise UsageError(f"no model is named {name!r}", hint)

@@ -13,6 +13,8 @@ from ingest.errors import UsageError
 from rag.app import open_chat
 from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat
 from rag.chat.models import listed_window, tells_window
+from rag.commands.ask import note_answerer
+from rag.commands.console import Output
 from rag.config import ChatSection, Settings, load_settings
 from rag.errors import ChatAuthError, ChatError, ChatIncomplete, ChatUnavailable
 from rag.types import ChatDelta, Message
@@ -296,13 +298,20 @@ def test_a_named_model_brings_its_own_place_and_key(tmp_path: Path) -> None:
     assert (chat.window, chat.max_tokens, chat.concurrency) == (99, 7, 8)
 
 
-def test_a_project_names_no_variable_that_is_sent(tmp_path: Path) -> None:
+def test_a_project_names_no_variable_that_is_sent(
+    tmp_path: Path, serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A variable of the environment stays here where only a project's file asks for it."""
-    settings = load(tmp_path, project=f'[chat]\nmodel = "big"\n{NAMED}', environment=KEYS)
+    theirs = serve(always(*GOOD))
+    project = table("big", base_url=theirs.url, api_key_env="OTHER_KEY")
+    settings = load(tmp_path, project=f'[chat]\nmodel = "big"\n{project}', environment=KEYS)
 
-    assert (settings.chat.base_url, settings.chat.api_key) == ("http://big/v1", "")
-    assert settings.withheld == ("http://big/v1",)
-    assert not settings.key_withheld
+    asked(settings)
+    note_answerer(settings, Output(as_json=False, quiet=False), extractive=False)
+
+    assert (settings.chat.base_url, settings.chat.api_key) == (theirs.url, "")
+    assert "authorization" not in theirs.asked[0].headers
+    assert f"the key is not sent to {theirs.url}, which a project" in capsys.readouterr().err
 
 
 def test_a_persons_key_goes_only_to_its_own_base_url(tmp_path: Path) -> None:
@@ -343,7 +352,7 @@ def test_a_project_cannot_put_its_address_to_a_persons_key(tmp_path: Path) -> No
         (table("big", base_url="http://a/v1", rpm="many"), "many"),
         ("[models]\nbig = 1\n", "models.big"),
         ('[chat]\nfallbacks = ["none"]\n', "no model is named 'none'"),
-        ('[chat]\nmodel = "auto"\n', "no model is named"),
+        ('[chat]\nmodel = "auto"\n', "chat.large is empty"),
     ],
     ids=["key for nowhere", "unknown field", "wrong kind", "no table", "no such name", "no large"],
 )
