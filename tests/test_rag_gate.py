@@ -16,6 +16,7 @@ from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat, Timing, Upstr
 from rag.chat.failures import Failed
 from rag.chat.gate import Gate, Wish
 from rag.chat.pace import Pace
+from rag.chat.patience import Patience
 from rag.errors import ChatError, ChatIncomplete, ChatRateLimited, ChatUnavailable
 from rag.types import Message
 
@@ -125,6 +126,19 @@ def test_interactive_questions_go_before_a_batch_and_else_by_age() -> None:
             stack.close()
 
     assert order == [3, 1, 2, 0]
+
+
+def test_a_turn_that_came_is_not_lost_again() -> None:
+    """The last request that a limit allows takes the turn that another thread gave it."""
+    gate = Gate("host", 1, Timing())
+
+    with ExitStack() as stack:
+        stack.enter_context(gate.turn(wish()))
+        soon = wish(until=time.monotonic() + 20.0, pace=Pace(rpm=1))
+        with queued(gate, [soon]) as order:
+            stack.close()
+
+    assert order == [0]
 
 
 def test_a_question_that_is_called_off_leaves_the_queue_at_once() -> None:
@@ -335,6 +349,14 @@ def test_calling_off_frees_the_upstream() -> None:
 
     assert took < 1.0
     assert len(wire.asked) == 1
+
+
+def test_calling_off_before_the_connection_is_not_missed() -> None:
+    """A wish that comes between the turn and the first wait ends that wait."""
+    patience = Patience(60.0, 1e9, lambda: 0.0)
+    patience.hang_up()
+
+    assert patience.current() < 0.01
 
 
 def test_calling_off_midway_keeps_what_came() -> None:

@@ -51,7 +51,8 @@ class Pace:
     def __init__(self, rpm: int = 0, tpm: int = 0) -> None:
         self._rpm = rpm
         self._tpm = tpm
-        self._sent: deque[tuple[float, int]] = deque()
+        self._sent: deque[tuple[float, int]] = deque()  # in the last minute, and their tokens
+        self._spent = 0
         self._allowed: dict[int, Allowance] = {}
         self._closed_until = 0.0
 
@@ -65,6 +66,7 @@ class Pace:
         """A request goes out."""
         if self._rpm or self._tpm:
             self._sent.append((now, tokens))
+            self._spent += tokens
         for kind, allowance in self._allowed.items():
             left = allowance.remaining - (1, tokens)[kind]
             self._allowed[kind] = replace(allowance, remaining=left)
@@ -89,8 +91,8 @@ class Pace:
     def _window_wait_s(self, tokens: int, now: float) -> float:
         """Until enough of the last minute's requests are more than a minute old."""
         while self._sent and self._sent[0][0] <= now - _MINUTE_S:
-            self._sent.popleft()
-        requests, spent, wait = len(self._sent), sum(n for _, n in self._sent), 0.0
+            self._spent -= self._sent.popleft()[1]
+        requests, spent, wait = len(self._sent), self._spent, 0.0
         for at, freed in self._sent:
             few = not self._rpm or requests < self._rpm
             if few and (not self._tpm or spent + tokens <= self._tpm):

@@ -44,12 +44,13 @@ class Patience(float):
     deadline: float
     clock: Callable[[], float]
     stream: "_Stream | None"
+    over: bool
 
     def __new__(cls, seconds: float, deadline: float, clock: Callable[[], float]) -> "Patience":
         """`deadline` is a reading of `clock`; neither is looked at again but through methods."""
         self = super().__new__(cls, max(SHORTEST_WAIT_S, min(seconds, deadline - clock())))
         self.seconds, self.deadline, self.clock = seconds, deadline, clock
-        self.stream = None
+        self.stream, self.over = None, False
         return self
 
     def left(self) -> float:
@@ -58,7 +59,9 @@ class Patience(float):
 
     def current(self) -> float:
         """How long the next wait may take."""
-        return max(SHORTEST_WAIT_S, min(self.seconds, self.left()))
+        return (
+            SHORTEST_WAIT_S if self.over else max(SHORTEST_WAIT_S, min(self.seconds, self.left()))
+        )
 
     def limited(self, seconds: float) -> "Patience":
         """Another time-out under the same deadline."""
@@ -70,7 +73,8 @@ class Patience(float):
         self.deadline = min(self.deadline, self.clock() + seconds)
 
     def hang_up(self) -> None:
-        """Wake a wait in another thread, as if the peer had gone."""
+        """End a wait in another thread, as if the peer had gone, and every later one."""
+        self.over = True
         if self.stream is not None:
             wire = self.stream.get_extra_info("socket")
             with suppress(OSError):  # not connected any more
