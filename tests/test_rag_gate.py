@@ -272,6 +272,27 @@ def test_a_dying_server_is_not_hammered(questions: int) -> None:
     assert all("not asked again for" in error.hint for error in told)
 
 
+def test_a_batch_waits_until_a_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its questions outlast the pause, where those of people are told at once to come again."""
+    monkeypatch.setattr(breaker, "PAUSE_S", 0.3)
+    down = [response(b"", 500)] * breaker.FAILURES
+
+    def answer(_: Request) -> list[Step]:
+        return [down.pop()] if down else [streamed(piece("A pen."))]
+
+    with served(answer, attempts=1) as (_, chat):
+        for _ in range(breaker.FAILURES):
+            with pytest.raises(ChatUnavailable):
+                ask(chat)
+        with pytest.raises(ChatUnavailable, match="times in a row"):
+            ask(chat)
+        with ThreadPoolExecutor(4) as pool:
+            patient = replace(OPTIONS, batch=True)
+            answers = list(pool.map(lambda _: ask(chat, options=patient), range(4)))
+
+    assert answers == ["A pen."] * 4
+
+
 class Clock:
     """A clock that a test moves."""
 

@@ -32,8 +32,11 @@ class Breaker:
         self._last = ""
         self._retries = RETRIES_SAVED
 
-    def check(self) -> None:
-        """Raise Failed while nothing is to be sent; after the pause one caller gets through."""
+    def check(self, *, patient: bool = False) -> None:
+        """Raise Failed while nothing is to be sent; after the pause one caller gets through.
+
+        Who is patient may try again then.
+        """
         with self._lock:
             self._retries = min(RETRIES_SAVED, self._retries + RETRIES_EARNED)
             if self._failures < FAILURES:
@@ -45,7 +48,7 @@ class Breaker:
                 return
         message = f"{self._host} failed {self._failures} times in a row, at last: {self._last}"
         hint = f"it is not asked again for {math.ceil(left)} s: try again then"
-        raise Failed(ChatUnavailable(message, hint))
+        raise Failed(ChatUnavailable(message, hint), retry=patient, retry_after=left)
 
     def note(self, failed: Failed | None) -> None:
         """Take in how a request ended; whatever the server refused on purpose shows it alive."""

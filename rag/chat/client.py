@@ -67,7 +67,7 @@ class Upstream:
     def turn(self, wish: Wish) -> Iterator[None]:
         """Hold a turn within the block, which asks the server once. Raises Failed."""
         with self.gate.turn(wish):
-            self.breaker.check()
+            self.breaker.check(patient=wish.batch)
             began = self._timing.monotonic()
             try:
                 yield
@@ -201,7 +201,7 @@ class OpenAIChat:
                 elif failed.stale and not reconnected:
                     reconnected = True
                 else:
-                    failures += 1
+                    failures += exchange.sent
                     asking = self._again(asking, failed, failures)
             else:
                 return
@@ -217,7 +217,7 @@ class OpenAIChat:
 
     def _again(self, asking: _Asking, failed: Failed, failures: int) -> _Asking:
         """When to try again; raises the error where another try is no use or comes too late."""
-        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (failures - 1))
+        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (failures - 1))
         asked_for = failed.retry_after or 0.0
         earliest = self._timing.monotonic() + asked_for + self._timing.random() * longest
         if (
@@ -226,13 +226,15 @@ class OpenAIChat:
             or failures >= self._settings.attempts
             or asked_for > _LONGEST_RETRY_AFTER_S
             or earliest >= asking.wish.until
-            # The gate sees to it that a limit is kept to: waiting for it needs no budget.
-            or not (
-                isinstance(failed.error, ChatRateLimited) or self._upstream.breaker.grants_retry()
-            )
+            or not (_is_asked_for(failed) or self._upstream.breaker.grants_retry())
         ):
             raise failed.error from failed.__cause__
         return replace(asking, wish=replace(asking.wish, earliest=earliest))
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         self._upstream.gate.learn(self._pace, headers)
+
+
+def _is_asked_for(failed: Failed) -> bool:
+    """Whether to come later is the server's own wish: then it needs no budget."""
+    return failed.retry_after is not None or isinstance(failed.error, ChatRateLimited)

@@ -76,6 +76,7 @@ class Exchange:
     body: dict[str, Any]
     reply: Reply | EmbeddingReply
     learn: Callable[[Mapping[str, str]], None]
+    sent: bool = False
     answered: bool = False
     events: list[str] = field(default_factory=list)
 
@@ -142,6 +143,7 @@ class Connection:
         """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""
         import httpx
 
+        exchange.sent = True
         try:
             with closing(self._send(exchange, patience)) as response:
                 exchange.answered = True
