@@ -108,21 +108,16 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
 def open_chat(settings: Settings) -> ModelChain:
     """The configured models; no connection is made before the first question."""
     writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
-    small = (settings.small,) if settings.small else ()
-    sections = (writer, *settings.fallbacks, *small)
+    sections = [writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
-    for section in sorted(sections, key=lambda section: section.concurrency):  # the least counts
-        url = _url(section)
-        upstreams.setdefault(
-            url, Upstream(urlsplit(url).netloc.rpartition("@")[2], section.concurrency)
-        )
-
-    def link(chat: ChatSection) -> Link:
+    for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
+        host = urlsplit(_url(chat)).netloc.rpartition("@")[2]
+        upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
+    links = []
+    for chat in sections:
         own = ChatSettings(_url(chat), chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
-        return Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)]))
-
-    *links, last = map(link, sections)
-    return ModelChain(links, last) if small else ModelChain([*links, last])
+        links.append(Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)])))
+    return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
 
 
 def _url(chat: ChatSection) -> str:
