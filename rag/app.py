@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ingest.config import DEFAULT_MODEL
 from ingest.embed import Embedder, open_embedder
@@ -13,9 +14,10 @@ from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
 from rag.answer import ask, ask_stream
-from rag.chat.client import ChatSettings, OpenAIChat
+from rag.chat.chain import Link, ModelChain
+from rag.chat.client import ChatSettings, OpenAIChat, Upstream
 from rag.chat.embeddings import ApiEmbedder
-from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
+from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
 from rag.preview import Preview, preview
@@ -77,6 +79,7 @@ def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
                 open_judge(settings, chat),
                 open_reranker(settings),
                 read_calibration(store_folder),
+                chat.facts if chat else None,
             )
             yield App(resources)
         finally:
@@ -102,15 +105,23 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     return open_embedder(model, settings.embedding.engine)
 
 
-def open_chat(settings: Settings) -> OpenAIChat:
-    """The configured chat API; no connection is made before the first question."""
-    return OpenAIChat(
-        ChatSettings(
-            base_url=settings.chat.base_url or OPENAI_URL,
-            api_key="" if settings.key_withheld else settings.chat.api_key,
-            model=settings.chat.model,
-        )
-    )
+def open_chat(settings: Settings) -> ModelChain:
+    """The configured models; no connection is made before the first question."""
+    writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    sections = [writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
+    upstreams: dict[str, Upstream] = {}
+    for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
+        host = urlsplit(_url(chat)).netloc.rpartition("@")[2]
+        upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
+    links = []
+    for chat in sections:
+        own = ChatSettings(_url(chat), chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+        links.append(Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)])))
+    return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
+
+
+def _url(chat: ChatSection) -> str:
+    return (chat.base_url or OPENAI_URL).rstrip("/")
 
 
 def sync_settings(
