@@ -55,6 +55,7 @@ class _Progress:
         verifier = CoverageVerifier(context.idf, context.resources.judge)
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
+        self.retries = 0
         self.model: str | None = None
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
@@ -88,15 +89,20 @@ class _Progress:
 
     def _priced_usage(self) -> Usage:
         if self.usage is None:
-            return Usage()
+            return Usage(retries=self.retries)
         facts = model_facts(self.context.resources.settings.chat)
         cost = facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
-        return replace(self.usage, cost_usd=cost)
+        return replace(self.usage, cost_usd=cost, retries=self.retries)
 
 
 def ask(question: Question, resources: Resources) -> Answer:
     """The whole answer at once. Raises the RagError behind an answer that failed."""
-    for event in ask_stream(question, resources):
+    return whole(ask_stream(question, resources))
+
+
+def whole(events: Iterator[Event]) -> Answer:
+    """The answer at the end of its events. Raises the RagError behind one that failed."""
+    for event in events:
         if isinstance(event, Finished):
             if event.error is not None and event.answer.status == "failed":
                 raise event.error
@@ -194,7 +200,8 @@ def _converse(
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
     with closing(chat.stream(prompt.messages, _options(context))) as deltas:
         for delta in deltas:
-            if not started:  # an overflow is known by now: these are the passages that count
+            if not started and (delta.text or delta.finish_reason):
+                # An overflow is known by now: these are the passages that count.
                 started = True
                 progress.mark("first_token", asked)
                 yield retrieved
@@ -281,6 +288,7 @@ def _conclude(progress: _Progress, checked: _CheckedSentences) -> Answer:
 
 
 def _note(progress: _Progress, delta: ChatDelta) -> None:
+    progress.retries += delta.retries
     progress.usage = delta.usage or progress.usage
     progress.finish_reason = delta.finish_reason or progress.finish_reason
     progress.model = delta.model or progress.model

@@ -1,8 +1,10 @@
 """From settings to held resources: an open store, its embedder and, if configured, a chat model."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 from ingest.config import DEFAULT_MODEL
@@ -12,15 +14,18 @@ from ingest.loaders.options import LoadOptions
 from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
-from rag.answer import ask, ask_stream
+from rag.answer import ask_stream, whole
 from rag.chat.client import ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
+from rag.ledger import Ledger
+from rag.observe import Instruments, observed, within_budget
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.telemetry import open_telemetry
 from rag.types import Answer, Event
 
 _OCR_SECONDS = 1800.0
@@ -31,6 +36,7 @@ class App:
     """The system opened for questions; it serves any number of them."""
 
     resources: Resources
+    instruments: Instruments = field(default_factory=Instruments)
 
     @property
     def store(self) -> Store:
@@ -39,11 +45,20 @@ class App:
 
     def ask(self, question: Question) -> Answer:
         """The whole answer. Raises the error behind an answer that failed."""
-        return ask(question, self.resources)
+        return whole(self.ask_stream(question))
 
     def ask_stream(self, question: Question) -> Iterator[Event]:
         """The answer as it comes, as typed events."""
-        return ask_stream(question, self.resources)
+        resources, instruments = self.resources, self.instruments
+
+        def ask(question: Question) -> Iterator[Event]:
+            limit = resources.settings.chat.max_cost_per_day
+            if not limit or instruments.ledger is None:
+                return ask_stream(question, resources)
+            answered = partial(ask_stream, resources=resources)
+            return within_budget(question, answered, instruments.ledger, limit)
+
+        return observed(question, ask, instruments)
 
     def preview(self, question: Question) -> Preview:
         """What the question would send to the chat API, and its cost; nothing is sent."""
@@ -63,11 +78,19 @@ class App:
 
 
 @contextmanager
-def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
-    """Open the store for reading, with the embedding model it was built with."""
+def open_app(settings: Settings, store_folder: Path, origin: str = "library") -> Iterator[App]:
+    """Open the store for reading, with the embedding model it was built with.
+
+    `origin` is who asks, as the ledger has it.
+    """
     with Store.open(store_folder) as store:
         embedder = own_embedder(settings, store.settings.model)
         chat = open_chat(settings) if settings.chat_configured else None
+        instruments = Instruments(
+            origin,
+            Ledger(store_folder, settings.ledger) if settings.ledger.enabled else None,
+            open_telemetry(settings.chat, os.environ),
+        )
         try:
             resources = Resources(
                 store,
@@ -78,8 +101,9 @@ def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
                 open_reranker(settings),
                 read_calibration(store_folder),
             )
-            yield App(resources)
+            yield App(resources, instruments)
         finally:
+            instruments.close()
             if chat is not None:
                 chat.close()
 

@@ -39,7 +39,8 @@ class ChatSection:
     """The chat API. `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
-    per million tokens; 0 is what rag/chat/models.toml lists.
+    per million tokens; 0 is what rag/chat/models.toml lists. After `max_cost_per_day` US dollars
+    (of a UTC day; 0 is no limit) answers are extractive.
     """
 
     base_url: str = ""
@@ -53,6 +54,7 @@ class ChatSection:
     price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
+    max_cost_per_day: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,17 @@ class IngestSection:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSection:
+    """`rag stats` counts the questions of the last `days`; `questions` keeps their words as well,
+    and those of the answers.
+    """
+
+    enabled: bool = True
+    questions: bool = False
+    days: int = 400
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down."""
 
@@ -131,6 +144,7 @@ class Settings:
     ground: GroundSection = GroundSection()
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
+    ledger: LedgerSection = LedgerSection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -357,6 +371,7 @@ def _checked(settings: Settings) -> Settings:
         "retrieval.k": settings.retrieval.k >= 1,
         "chat.concurrency": settings.chat.concurrency >= 1,
         "chat.deadline": settings.chat.deadline > 0,
+        "chat.max_cost_per_day": settings.ledger.enabled or not settings.chat.max_cost_per_day,
         "ingest.jobs": settings.ingest.jobs >= 1,
         "ingest.chunk_tokens": settings.ingest.chunk_tokens >= 64,
     }

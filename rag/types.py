@@ -68,13 +68,17 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the chat calls behind one answer; `estimated` where the API gave no usage."""
+    """Tokens of the chat calls behind one answer; `estimated` where the API gave no usage.
+
+    `retries` counts the requests that failed and were made again.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
     estimated: bool = False
     cached: bool = False
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +114,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a chat reply: text, or at the end the usage and the reason it ended."""
+    """A piece of a chat reply: text, or at the end the usage and the reason it ended.
+
+    `retries` is 1 in a piece that tells only of a request that failed and is made again.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,6 +194,7 @@ class OpenAIChat:
                 else:
                     failures += 1
                     self._pause(failed, failures, deadline)
+                    yield ChatDelta(retries=1)
             else:
                 return
 
