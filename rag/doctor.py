@@ -1,5 +1,6 @@
 """`rag doctor`: checks of the whole installation, each with what to do when it fails."""
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
 from rag.app import open_chat, own_embedder
 from rag.config import Settings, find_store
-from rag.types import Message
+from rag.telemetry import asked_for, installed
+from rag.types import ChatDelta, Message
 
 _LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")
 
@@ -34,6 +36,7 @@ def checks(settings: Settings) -> tuple[Check, ...]:
         ("store", _store),
         ("index", _index),
         ("chat API", _chat),
+        ("telemetry", _telemetry),
     )
     return tuple(_run(name, probe, settings) for name, probe in probes)
 
@@ -91,7 +94,20 @@ def _chat(settings: Settings) -> str:
     return f"{settings.chat.model} answers"
 
 
-def _first_words(deltas: Iterator[object]) -> None:
+def _first_words(deltas: Iterator[ChatDelta]) -> None:
     """Wait for the first piece of a reply, and hang up."""
-    for _ in deltas:
-        break
+    for delta in deltas:
+        if delta.text:
+            break
+
+
+def _telemetry(settings: Settings) -> str:
+    place = asked_for(os.environ)
+    if not place:
+        return "none asked for"
+    if not installed():
+        raise RagError(
+            f"{place} is not sent anything: OpenTelemetry's exporter is missing",
+            "run `pip install 'ragcite[otel]'`, or set OTEL_SDK_DISABLED=true",
+        )
+    return f"spans are sent to {place}"

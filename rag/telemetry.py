@@ -146,12 +146,17 @@ class Telemetry:
 
 def open_telemetry(chat: ChatSection, environment: Mapping[str, str]) -> Telemetry | None:
     """What the environment asks for; None where it asks for nothing, or the extra is missing."""
-    wanted = any(environment.get(name) for name in _ENDPOINTS)
-    off = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    if not wanted or off or not installed():
+    if not asked_for(environment) or not installed():
         return None
     capture = environment.get(_CAPTURE, "").lower() == "true"
     return Telemetry(chat, lambda: _open_providers(environment), capture=capture)
+
+
+def asked_for(environment: Mapping[str, str]) -> str:
+    """The collector that the environment names; "" for none."""
+    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return ""
+    return next((place for name in _ENDPOINTS if (place := environment.get(name))), "")
 
 
 def installed() -> bool:
