@@ -200,8 +200,7 @@ def _converse(
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
     with closing(chat.stream(prompt.messages, _options(context))) as deltas:
         for delta in deltas:
-            if not started and (delta.text or delta.finish_reason):
-                # An overflow is known by now: these are the passages that count.
+            if not started:  # an overflow is known by now: these are the passages that count
                 started = True
                 progress.mark("first_token", asked)
                 yield retrieved

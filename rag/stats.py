@@ -90,11 +90,12 @@ def statistics(
     """The statistics of rows since `first_moment`; those of `rag eval` only where asked for."""
     known = [entry for entry in entries if evaluations or entry.origin != EVALUATION]
     shown = [entry for entry in known if entry.time > now - days * DAY_S]
+    models = _grouped(shown, lambda entry: entry.model or EXTRACTIVE)
     return Stats(
         days,
         summary(shown),
         dict(Counter(entry.origin for entry in shown).most_common()),
-        _grouped(shown, lambda entry: entry.model or EXTRACTIVE),
+        dict(sorted(models.items(), key=lambda model: -model[1].questions)),
         _grouped(shown, lambda entry: datetime.fromtimestamp(entry.time, UTC).date().isoformat()),
         regressions(known, now),
     )

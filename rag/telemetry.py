@@ -1,4 +1,5 @@
-"""Spans and metrics by OpenTelemetry's conventions for generative AI (semantic conventions 1.42).
+"""Spans and metrics by OpenTelemetry's conventions for generative AI, which are in development
+(github.com/open-telemetry/semantic-conventions-genai).
 
 They are on where the standard variable OTEL_EXPORTER_OTLP_ENDPOINT, or the one for traces, names a
 collector and `ragcite[otel]` is installed; otherwise nothing is imported. A question's spans are
@@ -153,10 +154,11 @@ def open_telemetry(chat: ChatSection, environment: Mapping[str, str]) -> Telemet
 
 
 def asked_for(environment: Mapping[str, str]) -> str:
-    """The collector that the environment names; "" for none."""
+    """The host of the collector that the environment names; "" for none."""
     if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ""
-    return next((place for name in _ENDPOINTS if (place := environment.get(name))), "")
+    place = next((place for name in _ENDPOINTS if (place := environment.get(name))), "")
+    return urlsplit(place).netloc.rpartition("@")[2]
 
 
 def installed() -> bool:

@@ -116,7 +116,7 @@ class Message:
 class ChatDelta:
     """A piece of a chat reply: text, or at the end the usage and the reason it ended.
 
-    `retries` is 1 in a piece that tells only of a request that failed and is made again.
+    `retries` comes with the reason: the tries that had failed before.
     """
 
     text: str = ""

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import islice
 from types import TracebackType
@@ -181,7 +181,8 @@ class OpenAIChat:
         while True:
             body, attempt = make_body(), make_attempt()
             try:
-                yield from self._exchange(body, attempt)
+                for delta in self._exchange(body, attempt):
+                    yield replace(delta, retries=failures) if delta.finish_reason else delta
             except Failed as failed:
                 refused = next((name for name in failed.unsupported if name in body), None)
                 if text := attempt.reply.text:
@@ -194,7 +195,6 @@ class OpenAIChat:
                 else:
                     failures += 1
                     self._pause(failed, failures, deadline)
-                    yield ChatDelta(retries=1)
             else:
                 return
 
