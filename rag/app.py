@@ -21,7 +21,7 @@ from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
 from rag.ledger import Ledger
-from rag.observe import Instruments, observed, within_budget
+from rag.observe import Ask, Instruments, observed, within_budget
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
@@ -49,16 +49,11 @@ class App:
 
     def ask_stream(self, question: Question) -> Iterator[Event]:
         """The answer as it comes, as typed events."""
-        resources, instruments = self.resources, self.instruments
-
-        def ask(question: Question) -> Iterator[Event]:
-            limit = resources.settings.chat.max_cost_per_day
-            if not limit or instruments.ledger is None:
-                return ask_stream(question, resources)
-            answered = partial(ask_stream, resources=resources)
-            return within_budget(question, answered, instruments.ledger, limit)
-
-        return observed(question, ask, instruments)
+        answered: Ask = partial(ask_stream, resources=self.resources)
+        limit, ledger = self.resources.settings.chat.max_cost_per_day, self.instruments.ledger
+        if limit and ledger is not None:
+            answered = partial(within_budget, ask=answered, ledger=ledger, limit=limit)
+        return observed(question, answered, self.instruments)
 
     def preview(self, question: Question) -> Preview:
         """What the question would send to the chat API, and its cost; nothing is sent."""

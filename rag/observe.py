@@ -64,7 +64,7 @@ def observed(question: Question, ask: Ask, instruments: Instruments) -> Iterator
                 time=asked,
                 origin=instruments.origin,
                 status="interrupted" if gone else "failed",
-                error=None if gone else getattr(error, "name", "unexpected_error"),
+                error=None if gone else _name(error),
                 total_ms=(instruments.clock() - asked) * 1000,
                 question=question.text,
             )
@@ -128,6 +128,10 @@ def finished_entry(answer: Answer, error: RagError | None, asked: float, origin:
         question=answer.question,
         answer=answer.answer,
     )
+
+
+def _name(error: BaseException) -> str:
+    return error.name if isinstance(error, RagError) else "unexpected_error"
 
 
 def _with_note(answer: Answer, note: str) -> Answer:

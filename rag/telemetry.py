@@ -12,11 +12,10 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rag.config import OPENAI_URL, ChatSection
@@ -38,16 +37,14 @@ Attributes = Mapping[str, Any]
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Providers:
+class Providers(NamedTuple):
     """The two doors of OpenTelemetry's SDK; metrics may be off."""
 
     traces: "TracerProvider"
     metrics: "MeterProvider | None" = None
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A span below `rag.ask`, from and to milliseconds after its start."""
 
     name: str
@@ -79,9 +76,10 @@ class Telemetry:
         """Send what is left, but do not wait for a collector that does not answer."""
         if "_providers" not in vars(self):
             return
-        opened = [self._providers.traces, self._providers.metrics]
         goodbyes = [
-            Thread(target=provider.shutdown, daemon=True) for provider in opened if provider
+            Thread(target=provider.shutdown, daemon=True)
+            for provider in self._providers
+            if provider
         ]
         for goodbye in goodbyes:
             goodbye.start()

@@ -321,7 +321,7 @@ def test_a_note_of_the_ledger_is_a_warning_of_the_answer(
         (Delta("B"), ("interrupted", None)),
         (KeyboardInterrupt(), ("interrupted", None)),
         (StoreMissing("gone"), ("failed", "store_missing")),
-        (ZeroDivisionError(), ("failed", "unexpected_error")),
+        (AttributeError(name="x"), ("failed", "unexpected_error")),
     ],
     ids=["consumer-gone", "interrupt", "error", "crash"],
 )
