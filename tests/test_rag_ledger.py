@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -89,6 +90,13 @@ for thread in threads: thread.start()
 for thread in threads: thread.join()
 ledger.close()
 """
+
+
+def run_python(script: str, folder: Path) -> str:
+    """What a process of its own says."""
+    command = [sys.executable, "-c", script, str(folder)]
+    root = Path(__file__).parent.parent
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=root).stdout
 
 
 @pytest.fixture
@@ -213,16 +221,36 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
         "said = [ledger.record(entry) for _ in range(3)]; ledger.close(); print(said)\n"
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path, "0"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parent.parent,
-    )
+    said = run_python(script, tmp_path)
 
-    assert "cannot be written" in done.stdout
-    assert done.stdout.count("''") == 2
+    assert "cannot be written" in said
+    assert said.count("''") == 2
+
+
+def test_a_read_only_ledger_is_read_and_not_written() -> None:
+    """Another user's store: its rows count, and a question of it has a note."""
+    script = (
+        f"{WRITER.partition('ledger =')[0]}import os\n"
+        "from rag.ledger import read_entries\n"
+        "if os.getuid() == 0: os.setuid(65534)  # nothing is forbidden to root\n"
+        "folder = Path(sys.argv[1])\n"
+        "print(len(read_entries(folder, 0, 4e9)))\n"
+        "print(Ledger(folder, LedgerSection()).record(Entry(1.0, 'ask', 'answered')))\n"
+    )
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        with closing(Ledger(folder, LedgerSection())) as ledger:
+            ledger.record(ENTRY)
+        (folder / FILE).chmod(0o444)
+        folder.chmod(0o555)
+        try:
+            done = run_python(script, folder)
+        finally:
+            folder.chmod(0o700)
+
+    count, note = done.splitlines()
+    assert count == "1"
+    assert "cannot be written: attempt to write a readonly database" in note
 
 
 def test_a_lock_is_waited_for_only_shortly(tmp_path: Path, ledger: Ledger) -> None:
