@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import cached_property
 from importlib.util import find_spec
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -63,12 +63,14 @@ class Telemetry:
         self._requested = {"gen_ai.request.model": chat.model, **_server(chat.base_url)}
         self._open = open_providers
         self._capture = capture
+        self._lock = Lock()
 
     def record(self, entry: Entry) -> None:
         """Make the spans and metrics of a question that is over. Never fails."""
         try:
-            self._trace(entry)
-            self._measure(entry)
+            with self._lock:  # the first of several threads opens the providers
+                self._trace(entry)
+                self._measure(entry)
         except Exception as error:  # noqa: BLE001 - a library's failure must not hurt an answer
             _log.warning("telemetry failed: %s", error)
 
