@@ -21,6 +21,7 @@ from rag.config import Settings, find_store
 from rag.context import Question, term_weights
 from rag.grounding.rows import header_above
 from rag.grounding.verify import CoverageVerifier
+from rag.ledger import EVALUATION
 from rag.types import Citation
 
 # The single cut that agrees best with human labels of support. The three states that are shown
@@ -48,7 +49,7 @@ def run_set(path: Path, settings: Settings, options: RunOptions, on_progress: On
     for a set that cannot be read, StoreError and ChatAuthError where no question can be asked.
     """
     eval_set = limited(load_set(path), options.limit)
-    with open_app(settings, store_of(eval_set, settings, on_progress)) as app:
+    with open_app(settings, store_of(eval_set, settings, on_progress), EVALUATION) as app:
         if options.retrieval_only:
             return _search_all(app, eval_set, settings, on_progress)
         extractive = options.extractive or not settings.chat_configured

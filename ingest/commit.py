@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ingest.errors import UsageError
+from ingest.errors import StoreMismatch, UsageError
 from ingest.families import Families
 from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors, seal
 from ingest.types import Block, Chunk, Document, context
@@ -200,6 +200,16 @@ def _check_chunks(entry: DocumentCommit) -> None:
 
 
 def _check_vector(key: bytes, row: Matrix, dimension: int) -> None:
+    check_dimension(row, dimension)
     # Written so that a length that is no number fails too.
-    if row.shape != (dimension,) or not abs(float(row @ row) - 1.0) < _LENGTH_TOLERANCE:
-        raise ValueError(f"vector {key.hex()} is not of unit length in {dimension} dimensions")
+    if not abs(float(row @ row) - 1.0) < _LENGTH_TOLERANCE:
+        raise ValueError(f"vector {key.hex()} is not of unit length")
+
+
+def check_dimension(vector: Matrix, dimension: int) -> None:
+    """StoreMismatch where a vector is not one of the store's: a server may change its model."""
+    if vector.shape != (dimension,):
+        raise StoreMismatch(
+            f"the model gives vectors of {len(vector)} numbers, the store's have {dimension}",
+            "use the model it was built with, or delete the store's folder and ingest again",
+        )

@@ -12,6 +12,7 @@ RagError                  1   anything below; `hint` names the command or settin
 └── EmbeddingError        2   the embedding model is missing or not the one expected
 """
 
+import re
 from typing import ClassVar
 
 
@@ -24,6 +25,11 @@ class RagError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    @property
+    def name(self) -> str:
+        """The class as scripts know it: StoreMissing is store_missing."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
 
 class UsageError(RagError):

@@ -15,6 +15,7 @@ from typing import Self
 
 from ingest import queries, spelling
 from ingest.check import check_indexes, check_terms, check_truth
+from ingest.commit import check_dimension
 from ingest.config import IndexSettings
 from ingest.connections import ReaderPool
 from ingest.dense import EXACT_LIMIT, DenseSearch, check_index
@@ -261,9 +262,11 @@ class Store:
     def dense(self, vector: Matrix, limit: int, filters: Sequence[Filter] = ()) -> list[Hit]:
         """The chunks with the highest cosine to a unit vector.
 
-        With filters (all of which must hold) the scan is exact over the chunks that pass.
+        With filters (all of which must hold) the scan is exact over the chunks that pass. Raises
+        StoreMismatch for a vector of another length than the store's.
         """
         with self._reading() as session:
+            check_dimension(vector, session.meta.settings.dimension)
             self._check(session, filters)
             return self._dense.search(session.connection, session.meta, vector, limit, filters)
 

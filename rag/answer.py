@@ -55,6 +55,7 @@ class _Progress:
         verifier = CoverageVerifier(context.idf, context.resources.judge)
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
+        self.retries = 0
         self.model: str | None = None
         self.facts = chosen_model(context)
         self.finish_reason: str | None = None
@@ -89,14 +90,19 @@ class _Progress:
 
     def _priced_usage(self) -> Usage:
         if self.usage is None:
-            return Usage()
+            return Usage(retries=self.retries)
         cost = self.facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
-        return replace(self.usage, cost_usd=cost)
+        return replace(self.usage, cost_usd=cost, retries=self.retries)
 
 
 def ask(question: Question, resources: Resources) -> Answer:
     """The whole answer at once. Raises the RagError behind an answer that failed."""
-    for event in ask_stream(question, resources):
+    return whole(ask_stream(question, resources))
+
+
+def whole(events: Iterator[Event]) -> Answer:
+    """The answer at the end of its events. Raises the RagError behind one that failed."""
+    for event in events:
         if isinstance(event, Finished):
             if event.error is not None and event.answer.status == "failed":
                 raise event.error
@@ -287,6 +293,7 @@ def _conclude(progress: _Progress, checked: _CheckedSentences) -> Answer:
 
 
 def _note(progress: _Progress, delta: ChatDelta) -> None:
+    progress.retries += delta.retries
     progress.usage = delta.usage or progress.usage
     progress.finish_reason = delta.finish_reason or progress.finish_reason
     progress.model = delta.model or progress.model

@@ -1,8 +1,10 @@
 """From settings to held resources: an open store, its embedder and, if configured, a chat model."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,16 +15,19 @@ from ingest.loaders.options import LoadOptions
 from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
-from rag.answer import ask, ask_stream
+from rag.answer import ask_stream, whole
 from rag.chat.chain import Link, ModelChain
 from rag.chat.client import ChatSettings, OpenAIChat, Upstream
 from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
+from rag.ledger import Ledger
+from rag.observe import Ask, Instruments, observed, within_budget
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.telemetry import open_telemetry
 from rag.types import Answer, Event
 
 _OCR_SECONDS = 1800.0
@@ -33,6 +38,7 @@ class App:
     """The system opened for questions; it serves any number of them."""
 
     resources: Resources
+    instruments: Instruments = field(default_factory=Instruments)
 
     @property
     def store(self) -> Store:
@@ -41,11 +47,15 @@ class App:
 
     def ask(self, question: Question) -> Answer:
         """The whole answer. Raises the error behind an answer that failed."""
-        return ask(question, self.resources)
+        return whole(self.ask_stream(question))
 
     def ask_stream(self, question: Question) -> Iterator[Event]:
         """The answer as it comes, as typed events."""
-        return ask_stream(question, self.resources)
+        answered: Ask = partial(ask_stream, resources=self.resources)
+        limit, ledger = self.resources.settings.chat.max_cost_per_day, self.instruments.ledger
+        if limit and ledger is not None:
+            answered = partial(within_budget, ask=answered, ledger=ledger, limit=limit)
+        return observed(question, answered, self.instruments)
 
     def preview(self, question: Question) -> Preview:
         """What the question would send to the chat API, and its cost; nothing is sent."""
@@ -65,11 +75,19 @@ class App:
 
 
 @contextmanager
-def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
-    """Open the store for reading, with the embedding model it was built with."""
+def open_app(settings: Settings, store_folder: Path, origin: str = "library") -> Iterator[App]:
+    """Open the store for reading, with the embedding model it was built with.
+
+    `origin` is who asks, as the ledger has it.
+    """
     with Store.open(store_folder) as store:
         embedder = own_embedder(settings, store.settings.model)
         chat = open_chat(settings) if settings.chat_configured else None
+        instruments = Instruments(
+            origin,
+            Ledger(store_folder, settings.ledger) if settings.ledger.enabled else None,
+            open_telemetry(settings.chat, os.environ),
+        )
         try:
             resources = Resources(
                 store,
@@ -81,8 +99,9 @@ def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
                 read_calibration(store_folder),
                 chat.facts if chat else None,
             )
-            yield App(resources)
+            yield App(resources, instruments)
         finally:
+            instruments.close()
             if chat is not None:
                 chat.close()
 

@@ -23,6 +23,7 @@ from rag.commands.evaluate import eval_calibrate, eval_run
 from rag.commands.ingest import ingest
 from rag.commands.installation import config_show, doctor
 from rag.commands.options import with_common
+from rag.commands.stats import stats
 from rag.commands.store import list_sources, rebuild, remove, show, status
 
 INTERRUPTED = 130
@@ -38,6 +39,7 @@ _COMMANDS: Commands = {
     "show": show,
     "remove": remove,
     "rebuild": rebuild,
+    "stats": stats,
     "doctor": doctor,
 }
 _GROUPS: dict[str, tuple[str, Commands]] = {

@@ -29,7 +29,8 @@ class ChatSection:
     per million tokens; 0 is what rag/chat/models.toml lists. `rpm` and `tpm` are requests and
     tokens a minute, 0 for what the API tells; `concurrency` requests are under way at once.
     `model` may be the name of a table [models.NAME], or "auto" for `small` where a question is
-    easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last.
+    easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last. After
+    `max_cost_per_day` US dollars (of a UTC day; 0 is no limit) answers are extractive.
     """
 
     base_url: str = ""
@@ -48,6 +49,7 @@ class ChatSection:
     large: str = ""
     rpm: int = 0
     tpm: int = 0
+    max_cost_per_day: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,17 @@ class IngestSection:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerSection:
+    """`rag stats` counts the questions of the last `days`; `questions` keeps their words as well,
+    and those of the answers.
+    """
+
+    enabled: bool = True
+    questions: bool = False
+    days: int = 400
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down.
 
@@ -130,6 +143,7 @@ class Settings:
     ground: GroundSection = GroundSection()
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
+    ledger: LedgerSection = LedgerSection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     small: ChatSection | None = None
@@ -320,6 +334,7 @@ def _checked(settings: Settings) -> Settings:
         "retrieval.k": settings.retrieval.k >= 1,
         "chat.concurrency": settings.chat.concurrency >= 1,
         "chat.deadline": settings.chat.deadline > 0,
+        "chat.max_cost_per_day": settings.ledger.enabled or not settings.chat.max_cost_per_day,
         "ingest.jobs": settings.ingest.jobs >= 1,
         "ingest.chunk_tokens": settings.ingest.chunk_tokens >= 64,
     }

@@ -1,5 +1,6 @@
 """`rag doctor`: checks of the whole installation, each with what to do when it fails."""
 
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
 from rag.app import open_chat, own_embedder
 from rag.config import Settings, find_store
+from rag.telemetry import asked_for, installed
 from rag.types import ChatDelta, Message
 
 _LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")
@@ -34,6 +36,7 @@ def checks(settings: Settings) -> tuple[Check, ...]:
         ("store", _store),
         ("index", _index),
         ("chat API", _chat),
+        ("telemetry", _telemetry),
     )
     return tuple(_run(name, probe, settings) for name, probe in probes)
 
@@ -97,3 +100,15 @@ def _first_words(deltas: Iterator[ChatDelta]) -> None:
         if delta.notice:
             raise RagError(delta.notice, "mend that model, or name another: chat.model")
         break
+
+
+def _telemetry(settings: Settings) -> str:
+    host = asked_for(os.environ)
+    if not host:
+        return "none asked for"
+    if not installed():
+        raise RagError(
+            f"nothing is sent to {host}: OpenTelemetry's exporter is missing",
+            "run `pip install 'ragcite[otel]'`, or set OTEL_SDK_DISABLED=true",
+        )
+    return f"spans and metrics are sent to {host}"

@@ -191,8 +191,7 @@ def sources_text(sources: Sequence[SourceInfo]) -> str:
 
 def error_json(error: RagError) -> dict[str, Any]:
     """A failure in the shape that every command shares."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(error).__name__).lower()
-    return {"error": {"type": name, "message": error.message, "hint": error.hint}}
+    return {"error": {"type": error.name, "message": error.message, "hint": error.hint}}
 
 
 def printable(text: str) -> str:

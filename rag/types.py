@@ -68,13 +68,17 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of the chat calls behind one answer; `estimated` where the API gave no usage."""
+    """Tokens of the chat calls behind one answer; `estimated` where the API gave no usage.
+
+    `retries` counts the requests that failed and were made again.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost_usd: float | None = None
     estimated: bool = False
     cached: bool = False
+    retries: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
-"""How long a search takes: in a process that has loaded all, and from the start of a new one.
+"""How long a question takes: in a process that has loaded all, and from the start of a new one.
 
     python -m eval.benchmarks.latency STORE [STORE ...]
 
-Each store is asked 200 questions made of its own words; the first ten are not counted. Printed are
-the median and the 95th percentile of a warm search, the question's embedding included, and the
-seconds of a whole `rag search` in a process of its own (median of five). A store of any size is
-made by `python -m eval.benchmarks.scale chunks --chunks N --keep DIR`.
+Each store is asked 200 questions made of its own words, answered without a chat API; the first ten
+are not counted. Printed are the median and the 95th percentile of `retrieve` and `total`, as
+`rag stats` names them, of the ledger's row that an answer waits for, and the seconds of a whole
+`rag search` in a process of its own (median of five). A store of any size is made by
+`python -m eval.benchmarks.scale chunks --chunks N --keep DIR`.
 """
 
 import argparse
@@ -14,17 +15,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
+from tempfile import TemporaryDirectory
 
-from ingest.embed import open_embedder
+from eval.statistics import quantile
 from ingest.store import Store
-from rag.config import RetrievalSection
-from rag.retrieval.retrieve import retrieve
+from rag.app import App, open_app
+from rag.config import LedgerSection, Settings
+from rag.context import Question
+from rag.ledger import Entry, Ledger
 
 _QUESTIONS = 200
 _WARM_UP = 10
 _COLD_RUNS = 5
+_STEPS = ("retrieve", "total")
+_SETTINGS = replace(Settings(), ledger=LedgerSection(enabled=False))
 
 
 def questions(store: Store, count: int) -> list[str]:
@@ -40,14 +48,25 @@ def questions(store: Store, count: int) -> list[str]:
     return made
 
 
-def warm(store: Store, asked: Sequence[str]) -> list[float]:
-    """Milliseconds of each search, the first ones left out."""
-    embedder, settings, times = open_embedder("all-MiniLM-L6-v2"), RetrievalSection(), []
-    for question in asked:
-        begun = time.perf_counter()
-        retrieve(question, store, embedder, settings)
-        times.append((time.perf_counter() - begun) * 1000)
-    return times[_WARM_UP:]
+def warm(app: App, asked: Sequence[str]) -> dict[str, list[float]]:
+    """Milliseconds of each step of each question, the first ones left out."""
+    answers = [app.ask(Question(text, extractive=True)) for text in asked][_WARM_UP:]
+    return {step: [answer.timings_ms[step] for answer in answers] for step in _STEPS}
+
+
+def ledger_rows(folder: Path) -> tuple[list[float], list[float]]:
+    """Milliseconds of the first row of a process, and of each row after it."""
+    first: list[float] = []
+    later: list[float] = []
+    entry = Entry(time.time(), "eval", "answered")
+    with TemporaryDirectory(dir=folder) as place:
+        for _ in range(_QUESTIONS // 10):
+            with closing(Ledger(Path(place), LedgerSection())) as ledger:
+                for times in (first, *[later] * 9):
+                    begun = time.perf_counter()
+                    ledger.record(entry)
+                    times.append((time.perf_counter() - begun) * 1000)
+    return first[1:], later
 
 
 def cold(folder: Path, question: str) -> float:
@@ -67,13 +86,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("stores", nargs="+", type=Path)
     for folder in parser.parse_args().stores:
-        with Store.open(folder) as store:
-            asked = questions(store, _QUESTIONS)
-            times, chunks = warm(store, asked), store.chunk_count
-        print(
-            f"{folder}: {chunks} chunks, warm p50 {median(times):.1f} ms, "
-            f"p95 {quantiles(times, n=20)[-1]:.1f} ms, cold {cold(folder, asked[0]):.2f} s"
-        )
+        with open_app(_SETTINGS, folder) as app:
+            asked = questions(app.store, _QUESTIONS)
+            times, chunks = warm(app, asked), app.store.chunk_count
+        first, later = ledger_rows(folder)
+        measured = {**times, "first ledger row": first, "later ones": later}
+        print(f"{folder}: {chunks} chunks")
+        for name, values in measured.items():
+            p50, p95 = quantile(values, 0.5), quantile(values, 0.95)
+            print(f"  {name:<16}  p50 {p50:7.2f} ms  p95 {p95:7.2f} ms")
+        print(f"  rag search, cold  {cold(folder, asked[0]):.2f} s")
     return 0
 
 

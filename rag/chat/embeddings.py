@@ -55,18 +55,21 @@ class ApiEmbedder:
                 on_progress(sum(map(len, parts)))
         finally:
             pool.shutdown(cancel_futures=True)
+        if len({part.shape[1] for part in parts}) > 1:
+            raise self._wrong("vectors of different lengths")
         return np.concatenate(parts)
 
     def _embedded(self, texts: Sequence[str]) -> Matrix:
         try:
-            rows = np.array(self._client.embeddings(texts), np.float32)
+            rows = np.array(self._client.embeddings(texts), np.float64)
         except ChatError as error:
             raise EmbeddingError(error.message, error.hint) from error
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
-            raise EmbeddingError(
-                f"the model {self.name} gave a vector without a direction",
-                "check embedding.base_url and embedding.model",
-            )
-        unit: Matrix = rows / lengths
+            raise self._wrong("a vector without a direction")
+        unit: Matrix = (rows / lengths).astype(np.float32)
         return unit
+
+    def _wrong(self, given: str) -> EmbeddingError:
+        hint = "check embedding.base_url and embedding.model"
+        return EmbeddingError(f"the model {self.name} gave {given}", hint)

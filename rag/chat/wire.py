@@ -123,10 +123,10 @@ class EmbeddingReply:
         rows = [*map(_mapping, data)] if isinstance(data, list) else []
         rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
         vectors = [row.get("embedding") for row in rows]
-        sizes = {len(v) for v in vectors if isinstance(v, list) and all(map(_is_number, v))}
-        if len(vectors) != self._count or len(sizes) != 1 or 0 in sizes or None in vectors:
+        sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
+        if len(vectors) != self._count or len(sound) != self._count or len({*map(len, sound)}) != 1:
             raise self._failed("sent no vector for each text")
-        self._vectors += [vector for vector in vectors if vector]
+        self._vectors += sound
         yield from ()
 
     def _failed(self, happened: str) -> Failed:

@@ -58,12 +58,15 @@ _COMMON: Mapping[str, tuple[Any, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that every command has; `output` speaks as two of them ask."""
+    """The options that every command has; `output` speaks as two of them ask, `command` is who
+    asks.
+    """
 
     store: str | None
     config: Path | None
     verbose: bool
     output: Output
+    command: str
 
     def settings(self, flags: Mapping[str, Any] | None = None) -> "Settings":
         """The effective settings; `flags` maps names of settings to what the command was given."""
@@ -86,7 +89,7 @@ class Common:
         from rag.app import open_app
         from rag.config import find_store
 
-        with open_app(settings, find_store(settings)) as opened:
+        with open_app(settings, find_store(settings), self.command) as opened:
             if opened.store.status().documents == 0:
                 self.output.note("the store is empty: run `rag ingest PATH`")
             yield opened
@@ -103,7 +106,8 @@ def with_common(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def command(**given: Any) -> None:
         store, config, verbose, quiet, as_json = (given.pop(name) for name in _COMMON)
-        function(Common(store, config, verbose, Output(as_json, quiet)), **given)
+        common = Common(store, config, verbose, Output(as_json, quiet), function.__name__)
+        function(common, **given)
 
     parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
     parameters += [
