@@ -27,6 +27,7 @@ from rag.prompt import (
     Prompt,
     build_prompt,
     load_template,
+    speaks_to_model,
 )
 from rag.types import (
     Answer,
@@ -56,6 +57,7 @@ class _Progress:
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.prompt: str | None = None
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
@@ -84,6 +86,7 @@ class _Progress:
             timings_ms=self.timings,
             warnings=() if abstained and not self.model else tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
+            prompt=self.prompt,
         )
 
     def _priced_usage(self) -> Usage:
@@ -96,7 +99,12 @@ class _Progress:
 
 def ask(question: Question, resources: Resources) -> Answer:
     """The whole answer at once. Raises the RagError behind an answer that failed."""
-    for event in ask_stream(question, resources):
+    return whole(ask_stream(question, resources))
+
+
+def whole(events: Iterator[Event]) -> Answer:
+    """The answer at the end of its events. Raises the RagError behind one that failed."""
+    for event in events:
         if isinstance(event, Finished):
             if event.error is not None and event.answer.status == "failed":
                 raise event.error
@@ -147,7 +155,11 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
     for attempt in range(_OVERFLOW_RETRIES + 1):
         prompt = packed_prompt(context, limits)
         progress = _Progress(context, prompt.shown)
-        progress.model = chat.name
+        progress.model, progress.prompt = chat.name, prompt.version
+        progress.warnings += [
+            f"{source} holds what reads like instructions to a model: it was sent as data"
+            for source in dict.fromkeys(p.chunk.source for p in prompt.shown if speaks_to_model(p))
+        ]
         if attempt:
             progress.warnings.append(
                 f"the model's window was too small: only {sum(prompt.costs)} tokens of "
@@ -176,7 +188,7 @@ def packed_prompt(context: Context, limits: Limits | None = None) -> Prompt:
     return build_prompt(
         context.question.text,
         context.retrieval.passages,
-        load_template(settings.prompt.template),
+        load_template(settings.prompt.template, settings.chat.model, context.judgement.is_cautious),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
         context.idf,
         context.question.history,
@@ -284,6 +296,8 @@ def _note(progress: _Progress, delta: ChatDelta) -> None:
     progress.usage = delta.usage or progress.usage
     progress.finish_reason = delta.finish_reason or progress.finish_reason
     progress.model = delta.model or progress.model
+    if delta.notice:
+        progress.warnings.append(delta.notice)
 
 
 def _options(context: Context) -> ChatOptions:

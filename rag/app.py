@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from ingest.config import DEFAULT_MODEL
@@ -12,15 +13,18 @@ from ingest.loaders.options import LoadOptions
 from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
-from rag.answer import ask, ask_stream
+from rag.answer import ask_stream, whole
 from rag.chat.client import ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
-from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
+from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model, user_folder
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
+from rag.keys import kept_key, read_key_file
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.safety.moderation import Check, moderated, open_check
+from rag.safety.redact import RedactingChat, kept_back
 from rag.types import Answer, Event
 
 _OCR_SECONDS = 1800.0
@@ -31,6 +35,7 @@ class App:
     """The system opened for questions; it serves any number of them."""
 
     resources: Resources
+    check: Check | None = None
 
     @property
     def store(self) -> Store:
@@ -39,11 +44,15 @@ class App:
 
     def ask(self, question: Question) -> Answer:
         """The whole answer. Raises the error behind an answer that failed."""
-        return ask(question, self.resources)
+        return whole(self.ask_stream(question))
 
     def ask_stream(self, question: Question) -> Iterator[Event]:
         """The answer as it comes, as typed events."""
-        return ask_stream(question, self.resources)
+        answered = partial(ask_stream, resources=self.resources)
+        if self.check is None:
+            return answered(question)
+        is_open = self.resources.settings.safety.on_failure == "open"
+        return moderated(question, answered, self.check, is_open=is_open)
 
     def preview(self, question: Question) -> Preview:
         """What the question would send to the chat API, and its cost; nothing is sent."""
@@ -67,7 +76,9 @@ def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
     """Open the store for reading, with the embedding model it was built with."""
     with Store.open(store_folder) as store:
         embedder = own_embedder(settings, store.settings.model)
-        chat = open_chat(settings) if settings.chat_configured else None
+        client = open_chat(settings) if settings.chat_configured else None
+        hidden = kept_back(settings.privacy)
+        chat = RedactingChat(client, hidden) if client and hidden else client
         try:
             resources = Resources(
                 store,
@@ -78,10 +89,10 @@ def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
                 open_reranker(settings),
                 read_calibration(store_folder),
             )
-            yield App(resources)
+            yield App(resources, open_check(settings.safety, client, hidden))
         finally:
-            if chat is not None:
-                chat.close()
+            if client is not None:
+                client.close()
 
 
 def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
@@ -96,8 +107,7 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     if own.base_url and model != DEFAULT_MODEL:
         # All that is ingested would be sent there.
         refuse_project_model(settings, "embedding.base_url")
-        same = own.base_url == settings.chat.base_url and not settings.key_withheld
-        key = own.api_key or (settings.chat.api_key if same else "")
+        key = own.api_key or partial(api_key, settings, own.base_url)
         return ApiEmbedder(OpenAIChat(ChatSettings(own.base_url, key, model)))
     return open_embedder(model, settings.embedding.engine)
 
@@ -107,10 +117,21 @@ def open_chat(settings: Settings) -> OpenAIChat:
     return OpenAIChat(
         ChatSettings(
             base_url=settings.chat.base_url or OPENAI_URL,
-            api_key="" if settings.key_withheld else settings.chat.api_key,
+            api_key=partial(api_key, settings, settings.chat.base_url or OPENAI_URL),
             model=settings.chat.model,
         )
     )
+
+
+def api_key(settings: Settings, base_url: str) -> str:
+    """The key that may go to a base URL, as it is now; "" for none. Raises UsageError."""
+    chat = settings.chat
+    if base_url == (chat.base_url or OPENAI_URL) and not settings.key_withheld:
+        if chat.api_key:
+            return chat.api_key
+        if chat.api_key_file:
+            return read_key_file(Path(chat.api_key_file).expanduser())
+    return kept_key(user_folder(), base_url)
 
 
 def sync_settings(

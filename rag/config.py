@@ -10,13 +10,15 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
 from ingest.loaders.options import DEFAULT_OPTIONS
+from rag.keys import place_of_key
 
-Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"]
+KeyPlace = Literal["key file", "keyring", "keys.json"]
+Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"] | KeyPlace
 
 CONFIG_FILE = "rag.toml"
 STORE_FOLDER = ".rag"
@@ -39,7 +41,8 @@ class ChatSection:
     """The chat API. `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
-    per million tokens; 0 is what rag/chat/models.toml lists.
+    per million tokens; 0 is what rag/chat/models.toml lists. Without an `api_key` it is read from
+    `api_key_file`, or where `rag config set-key` has put it.
     """
 
     base_url: str = ""
@@ -53,6 +56,7 @@ class ChatSection:
     price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
+    api_key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,29 @@ class IngestSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacySection:
+    """What does not leave for the chat API: `redact` names kinds of personal data ("all", or
+    rag/safety/personal.py's), `terms` are words of one's own; both are put back into the answer.
+    """
+
+    redact: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    mask_secrets: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SafetySection:
+    """`moderation` checks questions and answers: "off", "api" (`model` at the chat API's base URL)
+    or "rules" (the file `rules`). `on_failure` of the check is "closed" (refuse) or "open".
+    """
+
+    moderation: str = "off"
+    model: str = "omni-moderation-latest"
+    rules: str = ""
+    on_failure: str = "closed"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down."""
 
@@ -131,6 +158,8 @@ class Settings:
     ground: GroundSection = GroundSection()
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
+    privacy: PrivacySection = PrivacySection()
+    safety: SafetySection = SafetySection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
 
@@ -142,7 +171,12 @@ class Settings:
     @property
     def chat_configured(self) -> bool:
         """Whether a chat API was named at all, by a key or by a base URL."""
-        return bool(self.chat.base_url or self.chat.api_key)
+        return bool(self.chat.base_url or self.chat.api_key or self.key_is_kept)
+
+    @property
+    def key_is_kept(self) -> bool:
+        """Whether the chat API's key lies in a place that is read when a question is asked."""
+        return self.origins.get("chat.api_key") in get_args(KeyPlace)
 
     @property
     def own_model(self) -> str:
@@ -153,7 +187,7 @@ class Settings:
     def key_withheld(self) -> bool:
         """Whether a person's key stays here because a project file chose the base URL."""
         return (
-            bool(self.chat.api_key)
+            bool(self.chat.api_key or self.chat.api_key_file)
             and self.from_project("chat.base_url")
             and not self.from_project("chat.api_key")
         )
@@ -202,7 +236,12 @@ def load_settings(
     for name, value in (flags or {}).items():
         if value is not None:
             found[name] = ("flag", _convert(name, value, "flag"))
-    return _build(found)
+    return _with_key(_build(found), user_folder(environment))
+
+
+def user_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where a person's own settings and keys are, by XDG."""
+    return Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ragcite"
 
 
 def find_store(settings: Settings, folder: Path | None = None, *, create: bool = False) -> Path:
@@ -241,6 +280,8 @@ def setting_value(settings: Settings, name: str) -> Any:
     value: Any = settings
     for part in name.split("."):
         value = getattr(value, part)
+    if name == "chat.api_key" and settings.key_is_kept:
+        return "(kept)"
     return "(set)" if value and name.endswith(".api_key") else value
 
 
@@ -262,8 +303,7 @@ def _sources(
     folder: Path, config: Path | None, environment: Mapping[str, str]
 ) -> Iterator[tuple[Origin, Mapping[str, Any]]]:
     """Each source's settings by name, the weakest first."""
-    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    user_file = home / "ragcite" / CONFIG_FILE
+    user_file = user_folder(environment) / CONFIG_FILE
     if user_file.is_file():
         yield "user rag.toml", _read_toml(user_file)
     if config is not None:
@@ -321,7 +361,10 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 def _convert(name: str, value: Any, origin: Origin) -> Any:
     kind = _types()[name]
     try:
-        converted = _to_bool(value) if kind is bool else kind(value)
+        if get_origin(kind) is tuple:
+            converted: Any = _to_words(value)
+        else:
+            converted = _to_bool(value) if kind is bool else kind(value)
     except (TypeError, ValueError):
         raise UsageError(
             f"{name} = {value!r} ({origin}) is not a valid {kind.__name__}",
@@ -341,6 +384,14 @@ def _to_bool(value: Any) -> bool:
     return names[text]
 
 
+def _to_words(value: Any) -> tuple[str, ...]:
+    """A list of TOML, or words with commas between them."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise TypeError(value)
+    return tuple(word.strip() for word in words if word.strip())
+
+
 def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
     settings = Settings(origins={name: origin for name, (origin, _) in found.items()})
     for name, (_, value) in found.items():
@@ -348,6 +399,25 @@ def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
         changed = replace(getattr(settings, section), **{key: value}) if key else value
         settings = replace(settings, **{section: changed})
     return _checked(settings)
+
+
+def _with_key(settings: Settings, folder: Path) -> Settings:
+    """Say where the key of the chat API will come from, if no setting holds it."""
+    if settings.chat.api_key:
+        return settings
+    if settings.from_project("chat.api_key_file"):
+        raise UsageError(
+            "chat.api_key_file is not read where a file of the project names it",
+            "set RAG_CHAT_API_KEY_FILE, or `chat.api_key_file` in your own rag.toml "
+            "(`~/.config/ragcite`)",
+        )
+    kept = place_of_key(folder, settings.chat.base_url or OPENAI_URL)
+    place: Origin | None = "key file" if settings.chat.api_key_file else kept or None
+    return (
+        replace(settings, origins={**settings.origins, "chat.api_key": place})
+        if place
+        else settings
+    )
 
 
 def _checked(settings: Settings) -> Settings:
@@ -359,6 +429,8 @@ def _checked(settings: Settings) -> Settings:
         "chat.deadline": settings.chat.deadline > 0,
         "ingest.jobs": settings.ingest.jobs >= 1,
         "ingest.chunk_tokens": settings.ingest.chunk_tokens >= 64,
+        "safety.moderation": settings.safety.moderation in ("off", "api", "rules"),
+        "safety.on_failure": settings.safety.on_failure in ("closed", "open"),
     }
     for name, holds in rules.items():
         if not holds:

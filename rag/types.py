@@ -81,7 +81,8 @@ class Usage:
 class Answer:
     """A finished answer, as `rag ask --json` prints it (see rag/render.py).
 
-    `missing` are words of a refused question that no passage mentions.
+    `missing` are words of a refused question that no passage mentions. `prompt` is the version of
+    the prompt that a chat model was given, "sha256:" and 12 hex digits.
     """
 
     question: str
@@ -98,6 +99,7 @@ class Answer:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a chat reply: text, or at the end the usage and the reason it ended."""
+    """A piece of a chat reply: text, or at the end the usage and the reason it ended.
+
+    `notice` is a line for the answer's warnings.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

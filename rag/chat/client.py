@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import islice
 from types import TracebackType
@@ -20,8 +20,15 @@ from urllib.parse import urlsplit
 from ingest.errors import UsageError
 from rag.chat.failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
 from rag.chat.patience import SHORTEST_WAIT_S, Patience, bounded
-from rag.chat.wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
-from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
+from rag.chat.wire import (
+    ChatOptions,
+    EmbeddingReply,
+    Reply,
+    WholeReply,
+    embedding_body,
+    request_body,
+)
+from rag.errors import ChatAuthError, ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message
 
 if TYPE_CHECKING:
@@ -64,11 +71,12 @@ class ChatSettings:
     """Where the API is and how long it may take; times are in seconds.
 
     `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
-    a reply that is not streamed is bounded by the deadline alone.
+    a reply that is not streamed is bounded by the deadline alone. An `api_key` that may change is
+    a function: it is asked before each try, and a refused key is tried again if it has changed.
     """
 
     base_url: str = "https://api.openai.com/v1"
-    api_key: str = field(default="", repr=False)
+    api_key: str | Callable[[], str] = field(default="", repr=False)
     model: str = "gpt-4o-mini"
     connect_s: float = 5.0
     first_byte_s: float = 60.0
@@ -103,16 +111,14 @@ class OpenAIChat:
 
         self._settings = settings
         self._timing = timing
-        key = _checked_key(settings.api_key)
         self._url, host = _endpoint(settings.base_url)
-        self._peer = Peer(host, key)
+        self._peer = Peer(host)
+        if isinstance(settings.api_key, str):
+            self._use_key()
         self._dropped: frozenset[str] = frozenset()
-        headers = {"Accept-Encoding": "identity", "User-Agent": "ragcite"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
         self._client = httpx.Client(
             transport=bounded(transport or _open_transport(self._url)),
-            headers=headers,
+            headers={"Accept-Encoding": "identity", "User-Agent": "ragcite"},
             trust_env=False,  # the proxy is chosen below, and no other setting is wanted
         )
 
@@ -136,6 +142,14 @@ class OpenAIChat:
     ) -> None:
         self.close()
 
+    def _use_key(self) -> Peer:
+        """Take the key as it is now, and return whom it is for."""
+        given = self._settings.api_key
+        key = _checked_key(given if isinstance(given, str) else given())
+        if key != self._peer.key:
+            self._peer = replace(self._peer, key=key)
+        return self._peer
+
     def stream(
         self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
     ) -> Generator[ChatDelta, None, None]:
@@ -145,18 +159,33 @@ class OpenAIChat:
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        deadline = self._timing.monotonic() + deadline_s
         vectors: list[list[float]] = []
 
-        def attempt() -> _Attempt:
+        def reply(peer: Peer) -> EmbeddingReply:
             vectors.clear()
-            reply = EmbeddingReply(self._peer, len(texts), vectors)
-            return self._attempt("/embeddings", reply, deadline_s, deadline)
+            return EmbeddingReply(peer, len(texts), vectors)
 
-        body = embedding_body(self.name, texts)
+        self.post("/embeddings", embedding_body(self.name, texts), reply, deadline_s)
+        return vectors
+
+    def post(
+        self,
+        path: str,
+        body: dict[str, Any],
+        make_reply: Callable[[Peer], WholeReply],
+        deadline_s: float,
+    ) -> None:
+        """Another request than for a chat reply, by the same rules; a reply is made for each try.
+
+        Raises ChatError.
+        """
+        deadline = self._timing.monotonic() + deadline_s
+
+        def attempt() -> _Attempt:
+            return self._attempt(path, make_reply(self._use_key()), deadline_s, deadline)
+
         for _ in self._exchanges(lambda: body, attempt, deadline):
             pass
-        return vectors
 
     def _deltas(
         self, messages: Sequence[Message], options: ChatOptions, deadline: float
@@ -164,7 +193,7 @@ class OpenAIChat:
         def attempt() -> _Attempt:
             left = deadline - self._timing.monotonic()
             first_byte = self._settings.first_byte_s if options.stream else left
-            return self._attempt("/chat/completions", Reply(self._peer), first_byte, deadline)
+            return self._attempt("/chat/completions", Reply(self._use_key()), first_byte, deadline)
 
         yield from self._exchanges(
             lambda: request_body(self.name, messages, options, self._dropped), attempt, deadline
@@ -177,7 +206,7 @@ class OpenAIChat:
         deadline: float,
     ) -> Generator[ChatDelta, None, None]:
         """Try until a reply is whole, or until another try is no use."""
-        failures, reconnected = 0, False
+        failures, reconnected, other_key = 0, False, False
         while True:
             body, attempt = make_body(), make_attempt()
             try:
@@ -191,6 +220,8 @@ class OpenAIChat:
                     self._dropped |= {refused}
                 elif attempt.stale and not reconnected:
                     reconnected = True
+                elif self._has_new_key(failed, attempt) and not other_key:
+                    other_key = True
                 else:
                     failures += 1
                     self._pause(failed, failures, deadline)
@@ -198,11 +229,16 @@ class OpenAIChat:
                 return
 
     def _attempt(
-        self, path: str, reply: "Reply | EmbeddingReply", first_byte_s: float, deadline: float
+        self, path: str, reply: "Reply | WholeReply", first_byte_s: float, deadline: float
     ) -> "_Attempt":
         if deadline - self._timing.monotonic() <= 0:
             raise self._overdue()
-        return _Attempt(path, reply, Patience(first_byte_s, deadline, self._timing.monotonic))
+        patience = Patience(first_byte_s, deadline, self._timing.monotonic)
+        return _Attempt(path, reply, patience, self._peer.key)
+
+    def _has_new_key(self, failed: Failed, attempt: "_Attempt") -> bool:
+        """Whether a key was refused that is not the one to use any more."""
+        return isinstance(failed.error, ChatAuthError) and self._use_key().key != attempt.key
 
     def _pause(self, failed: Failed, failures: int, deadline: float) -> None:
         """Wait before the next try, or raise the error where another try is no use or too late."""
@@ -237,6 +273,7 @@ class OpenAIChat:
             "POST",
             self._url.replace("/chat/completions", attempt.path),
             json=body,
+            headers={"Authorization": f"Bearer {attempt.key}"} if attempt.key else {},
             timeout=httpx.Timeout(
                 connect=patience.limited(settings.connect_s),
                 read=patience,
@@ -280,8 +317,9 @@ class OpenAIChat:
                 body += piece
                 if len(body) > _ERROR_BODY_BYTES or attempt.patience.left() <= 0:
                     break
-        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), self._peer)
-        return failure(problem, self._peer, retry_after(response.headers, self._timing.now()))
+        peer = replace(self._peer, key=attempt.key)
+        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), peer)
+        return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(self, error: "httpx.HTTPError", attempt: "_Attempt") -> Failed:
         """What a failure of the connection means; httpx's own words may hold what was sent."""
@@ -315,8 +353,9 @@ class _Attempt:
     """One try, and what became known of it on the way."""
 
     path: str
-    reply: Reply | EmbeddingReply
+    reply: Reply | WholeReply
     patience: Patience
+    key: str = field(default="", repr=False)
     answered: bool = False
     stale: bool = False
     events: list[str] = field(default_factory=list)
