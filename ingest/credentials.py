@@ -44,7 +44,7 @@ _PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
             "\n",
             r"(?m)^(?![0-9a-fA-F]{64}\n)[A-Za-z0-9+/]{64}\n(?:[A-Za-z0-9+/=]{1,64}(?:\n|\Z)){1,200}",
         ),
-        ("API key", "sk-", r"sk-(?<!\wsk-)(?:[a-z]{2,8}\d{0,2}-){0,3}(?=[\w-]*\d)[\w-]{16,}"),
+        ("API key", "sk-", r"sk-(?<!\wsk-)(?:[a-z]{2,8}\d{0,2}-){0,3}(?=[\w-]{0,99}\d)[\w-]{16,}"),
         ("Stripe key", "k_live_", r"[sr]k_live_[A-Za-z0-9]{16,}"),
         ("GitHub token", "gh", r"gh[opusr]_(?<!\wgh._)[A-Za-z0-9]{36,}"),
         ("GitHub token", "github_pat_", r"github_pat_\w{40,}"),

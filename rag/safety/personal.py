@@ -66,7 +66,8 @@ def _ipv6(text: str) -> int:
         address = IPv6Address(text)
     except ValueError:
         return 0
-    return 0 if address.is_loopback or address.is_unspecified else len(text)
+    is_word = not any(map(str.isdigit, text))  # `fe::ad` is a name in code
+    return 0 if is_word or address.is_loopback or address.is_unspecified else len(text)
 
 
 def _dni(text: str) -> int:
@@ -104,7 +105,7 @@ _RULES: dict[str, tuple[tuple[str, _Check], ...]] = {
         (rf"(?<![\w.+-])(?:1[-. ])?{_NANP}(?![\w-])", _whole),
         (
             r"\b(?i:tel|phone|mobile|cell|fax|telephone|telefon|teléfono|téléphone)\.?:? ?"
-            r"(?!\d{4}-\d\d-\d\d)(?P<value>\(?\d(?:[ ./()-]{0,2}\d){5,13})(?!\w)",
+            r"(?!\d{4}-\d\d-\d\d)(?P<value>\(?\d(?:[ ./()-]{0,3}\d){5,13})(?!\w)",
             _whole,
         ),
     ),
