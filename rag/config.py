@@ -7,7 +7,7 @@ in `rag config show` follow from it.
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -27,6 +27,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 # A project folder may come from a stranger; what it says must not redirect a person's own key, nor
 # have a model loaded.
 _PROJECT_ORIGINS = (".env", "rag.toml")
+# What a person has set of these for all projects, a project's file does not set otherwise.
+_OWN = ("privacy.", "safety.")
 
 _ALIASES = {
     "OPENAI_API_KEY": "chat.api_key",
@@ -232,7 +234,9 @@ def load_settings(
     found: dict[str, tuple[Origin, Any]] = {}
     for origin, values in _sources(folder, config, environment):
         for name, value in values.items():
-            found[name] = (origin, _convert(name, value, origin))
+            is_own = name.startswith(_OWN) and found.get(name, ("",))[0] == "user rag.toml"
+            if not (is_own and origin in _PROJECT_ORIGINS):
+                found[name] = (origin, _convert(name, value, origin))
     for name, value in (flags or {}).items():
         if value is not None:
             found[name] = ("flag", _convert(name, value, "flag"))
@@ -360,15 +364,12 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _convert(name: str, value: Any, origin: Origin) -> Any:
     kind = _types()[name]
+    make, wanted = _KINDS.get(get_origin(kind) or kind, (kind, kind.__name__))
     try:
-        if get_origin(kind) is tuple:
-            converted: Any = _to_words(value)
-        else:
-            converted = _to_bool(value) if kind is bool else kind(value)
+        converted = make(value)
     except (TypeError, ValueError):
         raise UsageError(
-            f"{name} = {value!r} ({origin}) is not a valid {kind.__name__}",
-            f"set {name} to a {kind.__name__}",
+            f"{name} = {value!r} ({origin}) is not a valid {wanted}", f"set {name} to a {wanted}"
         ) from None
     if isinstance(converted, int | float) and converted < 0:
         raise UsageError(f"{name} = {value!r} ({origin}) is negative", f"set {name} to 0 or more")
@@ -390,6 +391,12 @@ def _to_words(value: Any) -> tuple[str, ...]:
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise TypeError(value)
     return tuple(word.strip() for word in words if word.strip())
+
+
+_KINDS: Mapping[type, tuple[Callable[[Any], Any], str]] = {
+    bool: (_to_bool, "bool"),
+    tuple: (_to_words, "list of words"),
+}
 
 
 def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:

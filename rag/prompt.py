@@ -141,6 +141,8 @@ def _examples(lines: str) -> tuple[Message, ...]:
     for number, line in enumerate(lines.splitlines(), 1):
         try:
             pair = json.loads(line)
+            if not all(isinstance(pair[role], str) for role in ("user", "assistant")):
+                raise TypeError
             messages += [Message("user", pair["user"]), Message("assistant", pair["assistant"])]
         except (ValueError, LookupError, TypeError) as error:
             raise UsageError(
