@@ -101,10 +101,10 @@ def _all(text: str) -> Iterator[Sensitive]:
                 yield Sensitive(kind, start, end)
     # The one letter that is longer in lower case would move all offsets behind it.
     for word in _WORD.finditer(text.replace("\u0130", "i").lower()):
-        match = _NAMED.match(text, word.end())
+        named = _NAMED.match(text, word.end())
         is_password = word[0].startswith("p")
-        if match and (_is_password if is_password else _is_token)(match["value"]):
-            yield Sensitive("password" if is_password else "key or token", *match.span("value"))
+        if named and (_is_password if is_password else _is_token)(named["value"]):
+            yield Sensitive("password" if is_password else "key or token", *named.span("value"))
 
 
 def _is_password(value: str) -> bool:

@@ -44,7 +44,7 @@ def main() -> None:
     find, pieces, index = finder(["all"], secrets=True), WordPieces(), IndexSettings()
     counts: Counter[str] = Counter()
     shown: dict[str, dict[str, str]] = {}
-    characters, seconds = 0, Counter[str]()
+    characters, seconds = 0, dict.fromkeys(("read", "cut", "secrets"), 0.0)
     begun = perf_counter()
     for document in documents(options.roots):
         text = document.text
@@ -62,7 +62,8 @@ def main() -> None:
             shown.setdefault(one.kind, {})[text[one.start : one.end][:60]] = around
         begun = perf_counter()
     share = seconds["secrets"] / sum(seconds.values())
-    print(f"{characters / 1e6:.1f} million characters; {dict(seconds)} s: secrets {share:.1%}")
+    times = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+    print(f"{characters / 1e6:.1f} million characters; {times}: secrets {share:.1%}")
     for kind, count in counts.most_common():
         print(
             f"{kind}: {count}, {count / characters * 1e6:.1f} a million, {len(shown[kind])} values"
