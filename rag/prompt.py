@@ -50,9 +50,12 @@ _ROLE_TOKEN = re.compile(
     re.IGNORECASE,
 )
 _INSTRUCTION = re.compile(
-    r"\b(ignore|disregard|forget|override)\b[^.\n]{0,40}"
-    r"\b(previous|above|prior|earlier|all|any|system)\b[^.\n]{0,40}"
-    r"\b(instructions?|prompts?|rules|messages?)\b|\byou are now\b|\bsystem prompt\b",
+    r"\b(ignore|disregard|forget|override|bypass|do not follow)\b[^.\n]{0,40}"
+    r"\b(previous|above|prior|earlier|all|any|system|your|these)\b[^.\n]{0,40}"
+    r"\b(instructions?|prompts?|rules|messages?|guidelines)\b"
+    r"|\b(ignor|vergi|oubli|olvid)\w*\b[^.\n]{0,40}"
+    r"\b(anweisungen|instruktionen|consignes|instructions|instrucciones|istruzioni)\b"
+    r"|\byou are now (an?|the|no longer|(?-i:[A-Z])\w*)\b|\bsystem prompt\b",
     re.IGNORECASE,
 )
 
