@@ -8,7 +8,11 @@ from chat_server import ChatServer, chat_server
 from command import Rag
 
 from ingest.errors import UsageError
+from rag.app import open_app
+from rag.config import load_settings
+from rag.context import Question
 from rag.safety.moderation import rules_check
+from rag.types import Answer
 
 QUESTION = "How many days of paid leave does an employee have?"
 GOOD = "Every employee has 28 days of paid leave a year."
@@ -21,13 +25,19 @@ def server() -> Iterator[ChatServer]:
         yield running
 
 
+def answer_of(library: Rag, server: ChatServer, **settings: str) -> Answer:
+    """The answer within this process."""
+    environment = server.environment | BY_API | settings
+    opened = load_settings(folder=library.folder, environment=environment)
+    with open_app(opened, library.folder / ".rag") as app:
+        return app.ask(Question(QUESTION))
+
+
 def test_what_passes_is_answered(library: Rag, server: ChatServer) -> None:
     """Question and answer are both checked; personal words leave for neither endpoint."""
-    settings = {"RAG_PRIVACY_TERMS": "employee"}
+    answer = answer_of(library, server, RAG_PRIVACY_TERMS="employee")
 
-    answer = library("ask", QUESTION, "--json", environment=server.environment | BY_API | settings)
-
-    assert (answer.code, answer.json["status"]) == (0, "answered")
+    assert answer.status == "answered"
     assert [text[:8] for text in server.moderated] == ["How many", "Every [T"]
     assert "employee" not in str(server.moderated)
 
@@ -72,12 +82,11 @@ def test_a_failed_check_stops_the_question(library: Rag, server: ChatServer) -> 
 def test_a_failed_check_can_be_let_pass(library: Rag, server: ChatServer) -> None:
     """Open: the answer comes, and says that it was not checked."""
     server.flagged = 403
-    settings = BY_API | {"RAG_SAFETY_ON_FAILURE": "open"}
 
-    answer = library("ask", QUESTION, "--json", environment=server.environment | settings).json
+    answer = answer_of(library, server, RAG_SAFETY_ON_FAILURE="open")
 
-    assert answer["status"] == "answered"
-    assert [w for w in answer["warnings"] if w.startswith("not moderated: ")]
+    assert answer.status == "answered"
+    assert [w for w in answer.warnings if w.startswith("not moderated: ")]
 
 
 def test_rules_need_no_chat_api(library: Rag, tmp_path: Path) -> None:
@@ -89,14 +98,13 @@ def test_rules_need_no_chat_api(library: Rag, tmp_path: Path) -> None:
     lines = tmp_path / "rules.txt"
     lines.write_text("# figures\n28 days\n")
 
-    def ask(file: Path, question: str = QUESTION):
+    def ask(file: Path):
         settings = {"RAG_SAFETY_MODERATION": "rules", "RAG_SAFETY_RULES": str(file)}
-        return library("ask", question, environment=settings)
+        return library("ask", QUESTION, environment=settings)
 
     question, answer = ask(rules), ask(lines)
     assert (question.code, "ask the staff office" in question.err) == (2, True)
     assert (answer.code, "28 days" in answer.out) == (5, False)
-    assert ask(lines, "When does the fire drill take place?").code == 0
 
 
 @pytest.mark.parametrize(
