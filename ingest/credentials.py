@@ -30,36 +30,33 @@ class Sensitive:
 
 # Kind, a mark without which the pattern need not be tried, and the pattern: its group `value`, or
 # else the whole match, is the secret.
-_PATTERNS: tuple[tuple[str, str, re.Pattern[str]], ...] = tuple(
-    (kind, mark, re.compile(pattern))
-    for kind, mark, pattern in (
-        (
-            "private key",
-            "PRIVATE KEY",
-            r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){0,20000}"
-            r"(?:-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
-        ),
-        (
-            ENCODED,
-            "\n",
-            r"(?m)^(?![0-9a-fA-F]{64}\n)[A-Za-z0-9+/]{64}\n(?:[A-Za-z0-9+/=]{1,64}(?:\n|\Z)){1,200}",
-        ),
-        ("API key", "sk-", r"sk-(?<!\wsk-)(?:[a-z]{2,8}\d{0,2}-){0,3}(?=[\w-]{0,99}\d)[\w-]{16,}"),
-        ("Stripe key", "k_live_", r"[sr]k_live_[A-Za-z0-9]{16,}"),
-        ("GitHub token", "gh", r"gh[opusr]_(?<!\wgh._)[A-Za-z0-9]{36,}"),
-        ("GitHub token", "github_pat_", r"github_pat_\w{40,}"),
-        ("GitLab token", "glpat-", r"glpat-[\w-]{20,}"),
-        ("AWS key", "IA", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-        ("Slack token", "xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}"),
-        ("Slack webhook", "hooks.slack.com", r"hooks\.slack\.com/services/(?P<value>[\w/]{20,})"),
-        ("Google key", "AIza", r"AIza[\w-]{35}"),
-        ("npm token", "npm_", r"npm_[A-Za-z0-9]{36}\b"),
-        ("PyPI token", "pypi-", r"pypi-[\w-]{50,}"),
-        ("Hugging Face token", "hf_", r"hf_(?<!\whf_)[A-Za-z0-9]{30,}\b"),
-        ("SendGrid key", "SG.", r"SG\.[\w-]{20,24}\.[\w-]{40,50}"),
-        ("JSON web token", "eyJ", r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
-        ("password in a URL", "://", r"://[^\s/:@]{0,64}:(?P<value>[^\s/@:]{3,200})@"),
-    )
+_PATTERNS = (
+    (
+        "private key",
+        "PRIVATE KEY",
+        r"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){0,20000}"
+        r"(?:-----END [A-Z0-9 ]{0,30}PRIVATE KEY(?: BLOCK)?-----)?",
+    ),
+    (
+        ENCODED,
+        "\n",
+        r"(?m)^(?![0-9a-fA-F]{64}\n)[A-Za-z0-9+/]{64}\n(?:[A-Za-z0-9+/=]{1,64}(?:\n|\Z)){1,200}",
+    ),
+    ("API key", "sk-", r"sk-(?<!\wsk-)(?:[a-z]{2,8}\d{0,2}-){0,3}(?=[\w-]{0,99}\d)[\w-]{16,}"),
+    ("Stripe key", "k_live_", r"[sr]k_live_[A-Za-z0-9]{16,}"),
+    ("GitHub token", "gh", r"gh[opusr]_(?<!\wgh._)[A-Za-z0-9]{36,}"),
+    ("GitHub token", "github_pat_", r"github_pat_\w{40,}"),
+    ("GitLab token", "glpat-", r"glpat-[\w-]{20,}"),
+    ("AWS key", "IA", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
+    ("Slack token", "xox", r"xox[abeoprs]-[A-Za-z0-9-]{10,}"),
+    ("Slack webhook", "hooks.slack.com", r"hooks\.slack\.com/services/(?P<value>[\w/]{20,})"),
+    ("Google key", "AIza", r"AIza[\w-]{35}"),
+    ("npm token", "npm_", r"npm_[A-Za-z0-9]{36}\b"),
+    ("PyPI token", "pypi-", r"pypi-[\w-]{50,}"),
+    ("Hugging Face token", "hf_", r"hf_(?<!\whf_)[A-Za-z0-9]{30,}\b"),
+    ("SendGrid key", "SG.", r"SG\.[\w-]{20,24}\.[\w-]{40,50}"),
+    ("JSON web token", "eyJ", r"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{8,}"),
+    ("password in a URL", "://", r"://[^\s/:@]{0,64}:(?P<value>[^\s/@:]{3,200})@"),
 )
 _NAMED = re.compile(
     r"[\w.-]{0,20}[\"']?[ \t]{0,8}(?::=|=>|=|:)[ \t]{0,8}[\"']?"
@@ -95,9 +92,10 @@ def without_overlaps(found: Iterable[Sensitive]) -> list[Sensitive]:
 
 def _all(text: str) -> Iterator[Sensitive]:
     for kind, mark, pattern in _PATTERNS:
-        for match in pattern.finditer(text) if mark in text else ():
-            start, end = match.span("value" if pattern.groups else 0)
-            if pattern.groups == 0 or not _PLACEHOLDER.match(text, start, end):
+        for match in re.finditer(pattern, text) if mark in text else ():
+            has_value = match.re.groups > 0
+            start, end = match.span("value" if has_value else 0)
+            if not (has_value and _PLACEHOLDER.match(text, start, end)):
                 yield Sensitive(kind, start, end)
     # The one letter that is longer in lower case would move all offsets behind it.
     for word in _WORD.finditer(text.replace("\u0130", "i").lower()):
@@ -114,7 +112,7 @@ def _is_password(value: str) -> bool:
 
 def _is_token(value: str) -> bool:
     """Whether a value called a key, a token or a secret looks random."""
-    parts = re.split(r"[_.:/-]", value)
+    parts = re.split("[_.:-]", value)
     long_enough = len(value) >= _SHORTEST_TOKEN and max(map(len, parts)) >= _SHORTEST_TOKEN // 2
     return long_enough and any(map(_is_random, parts)) and not _PLACEHOLDER.match(value)
 
@@ -124,9 +122,9 @@ def _is_mixed(text: str) -> bool:
 
 
 def _is_random(part: str) -> bool:
-    """Whether letters and digits alternate as they do in no word with a number."""
+    """Whether cases and digits alternate as they do in no word with a number, nor in a path."""
     runs = re.findall(r"[a-z]+|[A-Z]+|\d+", part)
-    return _is_mixed(part) and len(runs) >= 4 and _entropy(part) >= _RANDOM_BITS
+    return _is_mixed(part) and len(runs) >= len(part) / 3 and _entropy(part) >= _RANDOM_BITS
 
 
 def _entropy(text: str) -> float:

@@ -8,6 +8,7 @@ not leave are listed by hand (`privacy.terms`).
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from ipaddress import IPv6Address
 
 from ingest.credentials import Sensitive, find_credentials, without_overlaps
@@ -135,10 +136,6 @@ _RULES: dict[str, tuple[tuple[str, _Check], ...]] = {
     ),
 }
 KINDS = tuple(_RULES)
-_COMPILED = {
-    kind: tuple((re.compile(pattern), check) for pattern, check in rules)
-    for kind, rules in _RULES.items()
-}
 
 
 def finder(kinds: Sequence[str], terms: Sequence[str] = (), *, secrets: bool = False) -> Find:
@@ -168,8 +165,13 @@ def _touches(one: Sensitive, others: Sequence[Sensitive]) -> bool:
     return any(one.start < other.end and other.start < one.end for other in others)
 
 
+@cache
+def _compiled(kind: str) -> tuple[tuple[re.Pattern[str], _Check], ...]:
+    return tuple((re.compile(pattern), check) for pattern, check in _RULES[kind])
+
+
 def _found(kind: str, text: str) -> Iterator[Sensitive]:
-    for pattern, check in _COMPILED[kind]:
+    for pattern, check in _compiled(kind):
         for match in pattern.finditer(text):
             value = "value" if "value" in pattern.groupindex else 0
             if size := check(match[value]):
