@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ingest.chunk import chunk
 from ingest.config import IndexSettings
+from ingest.credentials import credential_kinds
 from ingest.errors import LoadError
 from ingest.load import Reading, Unread, load, read_file
 from ingest.loaders.options import LoadOptions
@@ -17,11 +18,15 @@ from ingest.wordpieces import WordPieces
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A document of a file whose bytes have this digest, with its chunks."""
+    """A document of a file whose bytes have this digest, with its chunks.
+
+    `secrets` are the kinds of keys and passwords that stand in its text.
+    """
 
     sha256: str
     document: Document
     chunks: tuple[Chunk, ...]
+    secrets: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -42,7 +47,8 @@ def read_and_chunk(
     sha256 = hashlib.sha256(data).hexdigest()
     for part in load(data, source, options, skip):
         if isinstance(part, Document):
-            yield Loaded(sha256, part, chunk(part, _word_pieces(), index))
+            chunks = chunk(part, _word_pieces(), index)
+            yield Loaded(sha256, part, chunks, credential_kinds(part.text))
         else:
             yield part
 

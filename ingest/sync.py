@@ -198,6 +198,7 @@ class _Run:
         self._begun = time.perf_counter()
         self._counts = SyncReport()
         self._truncated_before = embedder.truncated
+        self._secrets: list[str] = []
         self.notes: list[str] = []
 
     def ingest(self, plan: Plan) -> None:
@@ -226,6 +227,8 @@ class _Run:
         notes = [*plan.notes, *self.notes]
         if truncated:
             notes.append(f"{truncated} tokens did not fit the embedding model's window")
+        if self._secrets:
+            notes.append(f"secrets found in {'; '.join(self._secrets)}")
         return replace(
             self._counts,
             problems=(*plan.problems, *self._counts.problems),
@@ -279,6 +282,8 @@ class _Run:
             file.problems.append(_problem(name, error))
             return
         file.sources.add(name)
+        if part.secrets:
+            self._secrets.append(f"{name} ({', '.join(part.secrets)})")
         file.loaded.append(replace(part, document=replace(part.document, source=name)))
 
     def _fail(self, file: _File) -> None:

@@ -27,6 +27,7 @@ from rag.prompt import (
     Prompt,
     build_prompt,
     load_template,
+    speaks_to_model,
 )
 from rag.types import (
     Answer,
@@ -58,6 +59,7 @@ class _Progress:
         self.retries = 0
         self.model: str | None = None
         self.facts = chosen_model(context)
+        self.prompt: str | None = None
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
@@ -86,6 +88,7 @@ class _Progress:
             timings_ms=self.timings,
             warnings=() if abstained and not self.model else tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
+            prompt=self.prompt,
         )
 
     def _priced_usage(self) -> Usage:
@@ -152,7 +155,11 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
     for attempt in range(_OVERFLOW_RETRIES + 1):
         prompt = packed_prompt(context, limits, seconds=_seconds_left(context))
         progress = _Progress(context, prompt.shown)
-        progress.model = chat.name
+        progress.model, progress.prompt = chat.name, prompt.version
+        progress.warnings += [
+            f"{source} holds what reads like instructions to a model: it was sent as data"
+            for source in dict.fromkeys(p.chunk.source for p in prompt.shown if speaks_to_model(p))
+        ]
         if attempt:
             progress.warnings.append(
                 f"the model's window was too small: only {sum(prompt.costs)} tokens of "
@@ -185,7 +192,7 @@ def packed_prompt(
     return build_prompt(
         context.question.text,
         context.retrieval.passages,
-        load_template(settings.prompt.template),
+        load_template(settings.prompt.template, settings.chat.model, context.judgement.is_cautious),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
         context.idf,
         context.question.history,

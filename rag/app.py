@@ -22,11 +22,16 @@ from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
+from rag.keys import kept_key, read_key_file
 from rag.ledger import Ledger
+from rag.named import without_key
 from rag.observe import Ask, Instruments, observed, within_budget
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.safety.moderation import Check, moderated, open_check
+from rag.safety.redact import RedactingChat, kept_back
+from rag.sources import user_folder
 from rag.telemetry import open_telemetry
 from rag.types import Answer, Event
 
@@ -39,6 +44,7 @@ class App:
 
     resources: Resources
     instruments: Instruments = field(default_factory=Instruments)
+    check: Check | None = None
 
     @property
     def store(self) -> Store:
@@ -51,9 +57,13 @@ class App:
 
     def ask_stream(self, question: Question) -> Iterator[Event]:
         """The answer as it comes, as typed events."""
+        settings, ledger = self.resources.settings, self.instruments.ledger
         answered: Ask = partial(ask_stream, resources=self.resources)
-        limit, ledger = self.resources.settings.chat.max_cost_per_day, self.instruments.ledger
-        if limit and ledger is not None:
+        if self.check is not None:
+            is_open = settings.safety.on_failure == "open"
+            answered = partial(moderated, ask=answered, check=self.check, is_open=is_open)
+        if settings.chat.max_cost_per_day and ledger is not None:
+            limit = settings.chat.max_cost_per_day
             answered = partial(within_budget, ask=answered, ledger=ledger, limit=limit)
         return observed(question, answered, self.instruments)
 
@@ -82,7 +92,9 @@ def open_app(settings: Settings, store_folder: Path, origin: str = "library") ->
     """
     with Store.open(store_folder) as store:
         embedder = own_embedder(settings, store.settings.model)
-        chat = open_chat(settings) if settings.chat_configured else None
+        chain = open_chat(settings) if settings.chat_configured else None
+        hidden = kept_back(settings.privacy)
+        chat = RedactingChat(chain, hidden) if chain and hidden else chain
         instruments = Instruments(
             origin,
             Ledger(store_folder, settings.ledger) if settings.ledger.enabled else None,
@@ -97,13 +109,15 @@ def open_app(settings: Settings, store_folder: Path, origin: str = "library") ->
                 open_judge(settings, chat),
                 open_reranker(settings),
                 read_calibration(store_folder),
-                chat.facts if chat else None,
+                chain.facts if chain else None,
             )
-            yield App(resources, instruments)
+            yield App(
+                resources, instruments, open_check(settings.safety, chain and chain.client, hidden)
+            )
         finally:
             instruments.close()
-            if chat is not None:
-                chat.close()
+            if chain is not None:
+                chain.close()
 
 
 def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
@@ -118,15 +132,16 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     if own.base_url and model != DEFAULT_MODEL:
         # All that is ingested would be sent there.
         refuse_project_model(settings, "embedding.base_url")
-        same = own.base_url == settings.chat.base_url and not settings.key_withheld
-        key = own.api_key or (settings.chat.api_key if same else "")
+        shared = own.base_url.rstrip("/") == _url(settings.chat) and not settings.key_withheld
+        place = settings.chat if shared else without_key(settings.chat)
+        key = own.api_key or partial(api_key, replace(place, base_url=own.base_url))
         return ApiEmbedder(OpenAIChat(ChatSettings(own.base_url, key, model)))
     return open_embedder(model, settings.embedding.engine)
 
 
 def open_chat(settings: Settings) -> ModelChain:
     """The configured models; no connection is made before the first question."""
-    writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    writer = without_key(settings.chat) if settings.key_withheld else settings.chat
     sections = [writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
     for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
@@ -134,13 +149,23 @@ def open_chat(settings: Settings) -> ModelChain:
         upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
     links = []
     for chat in sections:
-        own = ChatSettings(_url(chat), chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+        key = chat.api_key or partial(api_key, chat)
+        own = ChatSettings(_url(chat), key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
         links.append(Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)])))
     return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
 
 
 def _url(chat: ChatSection) -> str:
     return (chat.base_url or OPENAI_URL).rstrip("/")
+
+
+def api_key(chat: ChatSection) -> str:
+    """The key that may go to a base URL, as it is now; "" for none. Raises UsageError."""
+    if chat.api_key:
+        return chat.api_key
+    if chat.api_key_file:
+        return read_key_file(Path(chat.api_key_file).expanduser())
+    return kept_key(user_folder(), _url(chat))
 
 
 def sync_settings(

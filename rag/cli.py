@@ -22,6 +22,7 @@ from rag.commands.console import report
 from rag.commands.evaluate import eval_calibrate, eval_run
 from rag.commands.ingest import ingest
 from rag.commands.installation import config_show, doctor
+from rag.commands.keys import config_set_key, config_unset_key
 from rag.commands.options import with_common
 from rag.commands.stats import stats
 from rag.commands.store import list_sources, rebuild, remove, show, status
@@ -43,7 +44,10 @@ _COMMANDS: Commands = {
     "doctor": doctor,
 }
 _GROUPS: dict[str, tuple[str, Commands]] = {
-    "config": ("Effective settings.", {"show": config_show}),
+    "config": (
+        "Effective settings, and keys.",
+        {"show": config_show, "set-key": config_set_key, "unset-key": config_unset_key},
+    ),
     "eval": ("Score retrieval and grounding.", {"run": eval_run, "calibrate": eval_calibrate}),
 }
 

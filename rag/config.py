@@ -9,16 +9,28 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
 from ingest.loaders.options import DEFAULT_OPTIONS
-from rag.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model
-from rag.sources import MODELS, Origin, convert, from_project, read_sources
+from rag.keys import place_of_key
+from rag.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
+from rag.sources import (
+    MODELS,
+    KeyPlace,
+    Origin,
+    convert,
+    from_project,
+    read_sources,
+    user_folder,
+)
 
 STORE_FOLDER = ".rag"
 OPENAI_URL = "https://api.openai.com/v1"
+
+# What a person has set of these for all projects, a project's file does not set otherwise.
+_OWN = ("privacy.", "safety.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +42,8 @@ class ChatSection:
     tokens a minute, 0 for what the API tells; `concurrency` requests are under way at once.
     `model` may be the name of a table [models.NAME], or "auto" for `small` where a question is
     easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last. After
-    `max_cost_per_day` US dollars (of a UTC day; 0 is no limit) answers are extractive.
+    `max_cost_per_day` US dollars (of a UTC day; 0 is no limit) answers are extractive. Without an
+    `api_key` it is read from `api_key_file`, or where `rag config set-key` has put it.
     """
 
     base_url: str = ""
@@ -50,6 +63,7 @@ class ChatSection:
     rpm: int = 0
     tpm: int = 0
     max_cost_per_day: float = 0.0
+    api_key_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +144,29 @@ class LedgerSection:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacySection:
+    """What does not leave for the chat API: `redact` names kinds of personal data ("all", or
+    rag/safety/personal.py's), `terms` are words of one's own; both are put back into the answer.
+    """
+
+    redact: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+    mask_secrets: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SafetySection:
+    """`moderation` checks questions and answers: "off", "api" (`model` at the chat API's base URL)
+    or "rules" (the file `rules`). `on_failure` of the check is "closed" (refuse) or "open".
+    """
+
+    moderation: str = "off"
+    model: str = "omni-moderation-latest"
+    rules: str = ""
+    on_failure: str = "closed"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down.
 
@@ -144,6 +181,8 @@ class Settings:
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
     ledger: LedgerSection = LedgerSection()
+    privacy: PrivacySection = PrivacySection()
+    safety: SafetySection = SafetySection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     small: ChatSection | None = None
@@ -158,7 +197,12 @@ class Settings:
     @property
     def chat_configured(self) -> bool:
         """Whether a chat API was named at all, by a key or by a base URL."""
-        return bool(self.chat.base_url or self.chat.api_key)
+        return bool(self.chat.base_url or self.chat.api_key or self.key_is_kept)
+
+    @property
+    def key_is_kept(self) -> bool:
+        """Whether the chat API's key lies in a place that is read when a question is asked."""
+        return self.origins.get("chat.api_key") in get_args(KeyPlace)
 
     @property
     def falls_back(self) -> bool:
@@ -174,7 +218,7 @@ class Settings:
     def key_withheld(self) -> bool:
         """Whether a person's key stays here because a project file chose the base URL."""
         return (
-            bool(self.chat.api_key)
+            bool(self.chat.api_key or self.chat.api_key_file)
             and self.from_project("chat.base_url")
             and not self.from_project("chat.api_key")
         )
@@ -225,12 +269,14 @@ def load_settings(
                 # A name comes from one file whole: else one file's key met another's address.
                 readable = None if from_project(origin) else environment
                 models[name.removeprefix(MODELS)] = read_model(name, value, origin, readable)
-            else:
+                continue
+            is_own = name.startswith(_OWN) and found.get(name, ("",))[0] == "user rag.toml"
+            if not (is_own and from_project(origin)):
                 found[name] = (origin, convert(name, value, kinds[name], origin))
     for name, value in (flags or {}).items():
         if value is not None:
             found[name] = ("flag", convert(name, value, kinds[name], "flag"))
-    return _with_models(_build(found), models)
+    return _with_key(_with_models(_build(found), models), user_folder(environment))
 
 
 def find_store(settings: Settings, folder: Path | None = None, *, create: bool = False) -> Path:
@@ -269,6 +315,8 @@ def setting_value(settings: Settings, name: str) -> Any:
     value: Any = settings
     for part in name.split("."):
         value = getattr(value, part)
+    if name == "chat.api_key" and settings.key_is_kept:
+        return "(kept)"
     return "(set)" if value and name.endswith(".api_key") else value
 
 
@@ -296,7 +344,7 @@ def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
 def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settings:
     """Put named models in the place of their names. Raises UsageError for a name without table."""
     url = settings.chat.base_url or OPENAI_URL
-    own = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    own = without_key(settings.chat) if settings.key_withheld else settings.chat
     withheld = [own.base_url] if settings.key_withheld else []
 
     def named(name: str) -> ChatSection:
@@ -327,6 +375,22 @@ def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settin
     )
 
 
+def _with_key(settings: Settings, folder: Path) -> Settings:
+    """Say where the key of the chat API will come from, if no setting holds it."""
+    if settings.chat.api_key:
+        return settings
+    if settings.from_project("chat.api_key_file"):
+        raise UsageError(
+            "chat.api_key_file is not read where a file of the project names it",
+            "set RAG_CHAT_API_KEY_FILE, or `chat.api_key_file` in your own rag.toml "
+            "(`~/.config/ragcite`)",
+        )
+    kept = place_of_key(folder, settings.chat.base_url or OPENAI_URL)
+    place: Origin | None = "key file" if settings.chat.api_key_file else kept or None
+    origins = {**settings.origins, "chat.api_key": place} if place else settings.origins
+    return replace(settings, origins=origins)
+
+
 def _checked(settings: Settings) -> Settings:
     """Refuse values that no part of the system could carry out."""
     rules = {
@@ -337,6 +401,8 @@ def _checked(settings: Settings) -> Settings:
         "chat.max_cost_per_day": settings.ledger.enabled or not settings.chat.max_cost_per_day,
         "ingest.jobs": settings.ingest.jobs >= 1,
         "ingest.chunk_tokens": settings.ingest.chunk_tokens >= 64,
+        "safety.moderation": settings.safety.moderation in ("off", "api", "rules"),
+        "safety.on_failure": settings.safety.on_failure in ("closed", "open"),
     }
     for name, holds in rules.items():
         if not holds:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rag.context import Context
-from rag.prompt import Prompt, looks_like_instruction
+from rag.prompt import Prompt, speaks_to_model
 
 
 def trace(context: Context, prompt: Prompt | None = None) -> dict[str, Any]:
@@ -35,14 +35,13 @@ def trace(context: Context, prompt: Prompt | None = None) -> dict[str, Any]:
         "confidence": judgement.confidence,
         "signals": judgement.signals._asdict(),
         "threshold": judgement.calibration.low,
-        "instructions": [
-            p.chunk.source for p in retrieval.passages if looks_like_instruction(p.chunk.text)
-        ],
+        "instructions": [places[p.chunk.id] for p in retrieval.passages if speaks_to_model(p)],
     }
     if prompt:
         details |= {
             "prompt_tokens": prompt.tokens,
             "budget": prompt.limits.budget,
+            "prompt": prompt.version,
         }
     return details
 

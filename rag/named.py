@@ -74,11 +74,12 @@ def put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "Chat
 
     The key of `chat` is kept for the base URL that it was given for alone.
     """
-    elsewhere = model.base_url.rstrip("/") not in ("", url.rstrip("/"))
+    if model.api_key or model.withheld or model.base_url.rstrip("/") not in ("", url.rstrip("/")):
+        chat = without_key(chat)
     return replace(
         chat,
         base_url=model.base_url or chat.base_url,
-        api_key=model.api_key or ("" if elsewhere or model.withheld else chat.api_key),
+        api_key=model.api_key or chat.api_key,
         model=model.model or name,
         window=model.window,
         price_in=model.price_in,
@@ -87,3 +88,8 @@ def put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "Chat
         tpm=model.tpm,
         concurrency=model.concurrency or chat.concurrency,
     )
+
+
+def without_key(chat: "ChatSection") -> "ChatSection":
+    """The same settings for a base URL that their key was not given for."""
+    return replace(chat, api_key="", api_key_file="")

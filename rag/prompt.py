@@ -8,6 +8,8 @@ The system message never changes, whatever the documents say. Passages go into t
 only, each inside a delimiter that is random per request and cannot be forged by their text.
 """
 
+import hashlib
+import json
 import re
 import secrets
 from collections.abc import Sequence
@@ -36,25 +38,45 @@ _FENCE_DIGITS = 12
 # Invisible characters that can hide or reorder instructions: zero-width, bidirectional controls,
 # tags, and the controls other than newline and tab.
 _INVISIBLE = re.compile(
-    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064"
-    "\u2066-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+    "[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180b-\u180f\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e0fff]"
 )
-# Tokens with which chat templates open and close roles: <|im_start|>, [INST], <<SYS>>, </s> …
-_ROLE_TOKEN = re.compile(r"<\|[^|>\n]{1,40}\|>|\[/?INST\]|<</?SYS>>|</?s>", re.IGNORECASE)
+# Tokens with which chat templates open and close roles: <|im_start|>, [INST], <<SYS>>, </s>,
+# <start_of_turn> …; and what looks like a delimiter of ours, or like reasoning.
+_ROLE_TOKEN = re.compile(
+    r"<[|\uff5c][^|>\n]{1,40}[|\uff5c]>|\[/?(?:INST|[A-Z]+_PROMPT|[A-Z]+_TOOLS|TOOL_[A-Z]+)\]"
+    r"|<</?SYS>>|</?s>|</?(?:bos|eos|(?:start|end)_of_turn|passage[^<>\n]{0,40}|think(?:ing)?)>",
+    re.IGNORECASE,
+)
 _INSTRUCTION = re.compile(
-    r"\b(ignore|disregard|forget|override)\b[^.\n]{0,40}"
-    r"\b(previous|above|prior|earlier|all|any|system)\b[^.\n]{0,40}"
-    r"\b(instructions?|prompts?|rules|messages?)\b|\byou are now\b|\bsystem prompt\b",
+    r"\b(ignore|disregard|forget|override|bypass|do not follow)\b[^.\n]{0,40}"
+    r"\b(previous|above|prior|earlier|all|any|system|your|these)\b[^.\n]{0,40}"
+    r"\b(instructions?|prompts?|rules|messages?|guidelines)\b"
+    r"|\b(ignor|vergi|oubli|olvid)\w*\b[^.\n]{0,40}"
+    r"\b(anweisungen|instruktionen|consignes|instructions|instrucciones|istruzioni)\b"
+    r"|\byou are now (an?|the|no longer|(?-i:[A-Z])\w*)\b|\bsystem prompt\b",
     re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PromptTemplate:
-    """The two texts of a prompt; `user` holds the placeholders {passages} and {question}."""
+    """The texts of a prompt; `user` holds the placeholders {passages} and {question}.
+
+    `examples` are user and assistant messages between the two. `version` is "sha256:" and 12 hex
+    digits, and tells one set of texts from another.
+    """
 
     system: str
     user: str
+    examples: tuple[Message, ...] = ()
+
+    @property
+    def version(self) -> str:
+        """Equal for equal texts."""
+        texts = (self.system, self.user, *(message.content for message in self.examples))
+        return f"sha256:{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,7 @@ class Prompt:
     forgotten: int
     tokens: int
     limits: Limits
+    version: str
 
     @property
     def halved(self) -> Limits:
@@ -90,23 +113,46 @@ class Prompt:
 
 
 @cache
-def load_template(folder: str = "") -> PromptTemplate:
-    """The prompt files of a folder, or our own; a file that is absent falls back to ours."""
-    own = resources.files("rag") / "prompts"
-    texts = {}
-    for name in ("system.txt", "user.txt"):
-        custom = Path(folder) / name
-        source = custom if folder and custom.is_file() else own / name
-        texts[name] = source.read_text(encoding="utf-8").strip()
+def load_template(folder: str = "", model: str = "", is_cautious: bool = False) -> PromptTemplate:
+    """The prompt files of a folder, or our own. Raises UsageError.
+
+    Each is taken from the folder's sub-folder of the model's name, else from the folder, else from
+    ours; for a cautious answer `user.cautious.txt` goes before the `user.txt` beside it.
+    """
     if folder and not Path(folder).is_dir():
         raise UsageError(f"no such prompt folder: {folder}", "check the setting prompt.template")
+    given = (Path(folder) / model, Path(folder)) if folder else ()
+    folders = (*given, resources.files("rag") / "prompts")
+
+    def read(*names: str) -> str:
+        files = (place / name for place in folders for name in names)
+        return next((f.read_text(encoding="utf-8").strip() for f in files if f.is_file()), "")
+
+    user = read("user.cautious.txt", "user.txt") if is_cautious else read("user.txt")
     for placeholder in ("{passages}", "{question}"):
-        if placeholder not in texts["user.txt"]:
+        if placeholder not in user:
             raise UsageError(
                 f"user.txt in {folder} lacks the placeholder {placeholder}",
                 "add it, or remove the setting prompt.template",
             )
-    return PromptTemplate(texts["system.txt"], texts["user.txt"])
+    return PromptTemplate(read("system.txt"), user, _examples(read("examples.jsonl")))
+
+
+def _examples(lines: str) -> tuple[Message, ...]:
+    """The pairs of examples.jsonl: an object with `user` and `assistant` a line."""
+    messages: list[Message] = []
+    for number, line in enumerate(lines.splitlines(), 1):
+        try:
+            pair = json.loads(line)
+            if not all(isinstance(pair[role], str) for role in ("user", "assistant")):
+                raise TypeError
+            messages += [Message("user", pair["user"]), Message("assistant", pair["assistant"])]
+        except (ValueError, LookupError, TypeError) as error:
+            raise UsageError(
+                f"examples.jsonl:{number} of prompt.template is no example",
+                'write a line as {"user": "…", "assistant": "…"}',
+            ) from error
+    return tuple(messages)
 
 
 def build_prompt(
@@ -146,6 +192,7 @@ def build_prompt(
         forgotten=len(history) - len(turns),
         tokens=taken - limits.reserve + sum(costs),
         limits=limits,
+        version=template.version,
     )
 
 
@@ -164,8 +211,14 @@ def looks_like_instruction(text: str) -> bool:
     return _INSTRUCTION.search(text) is not None
 
 
+def speaks_to_model(passage: Passage) -> bool:
+    """Whether a passage, or what stands above it, looks like instructions."""
+    chunk = passage.chunk
+    return looks_like_instruction(neutralise(f"{chunk.source}\n{chunk.context}\n{chunk.text}"))
+
+
 def _defuse(match: re.Match[str]) -> str:
-    return re.sub(r"[<>\[\]|]", " ", match.group())
+    return re.sub("[<>\\[\\]|\uff5c]", " ", match.group())
 
 
 def _latest(history: Sequence[Message], room: int) -> tuple[Message, ...]:
@@ -187,7 +240,8 @@ def _messages(
     values = {"passages": blocks, "question": neutralise(question)}
     # One pass over the template: a passage that contains "{question}" stays as it is.
     user = re.sub(r"\{(passages|question)\}", lambda m: values[m.group(1)], template.user)
-    return (Message("system", template.system), *history, Message("user", user))
+    system = Message("system", template.system)
+    return (system, *template.examples, *history, Message("user", user))
 
 
 def _block(passage: Passage, fence: str) -> str:

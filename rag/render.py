@@ -41,6 +41,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "timings_ms": {name: round(ms, 2) for name, ms in answer.timings_ms.items()},
         "warnings": list(answer.warnings),
         "missing": list(answer.missing),
+        "prompt": answer.prompt,
     }
 
 
@@ -105,6 +106,7 @@ def report_json(report: SyncReport) -> dict[str, Any]:
         "chunks": report.chunks,
         "tokens": report.tokens,
         "truncated": report.truncated,
+        "notes": list(report.notes),
         "seconds": round(report.seconds, 3),
     }
 
@@ -277,8 +279,10 @@ def explain_text(trace: Mapping[str, Any]) -> str:
         f"  left out: {printable(d['source'])} repeats {printable(d['of'])}"
         for d in trace["duplicates"]
     ]
+    lines += [f"  reads like instructions: {printable(p)}" for p in trace["instructions"]]
     if "prompt_tokens" in trace:
-        lines.append(f"prompt: {trace['prompt_tokens']} tokens of a budget of {trace['budget']}")
+        tokens = f"{trace['prompt_tokens']} tokens of a budget of {trace['budget']}"
+        lines.append(f"prompt: {trace['prompt']}, {tokens}")
     return "\n".join(lines)
 
 

@@ -1,5 +1,6 @@
 """Where settings are read from: rag.toml files, `.env` and the environment."""
 
+import os
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -7,7 +8,8 @@ from typing import Any, Literal
 
 from ingest.errors import UsageError
 
-Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"]
+KeyPlace = Literal["key file", "keyring", "keys.json"]
+Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"] | KeyPlace
 
 CONFIG_FILE = "rag.toml"
 MODELS = "models."
@@ -28,6 +30,11 @@ def from_project(origin: Origin) -> bool:
     return origin in (".env", "rag.toml")
 
 
+def user_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where a person's own settings and keys are, by XDG."""
+    return Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ragcite"
+
+
 def read_sources(
     folder: Path, config: Path | None, environment: Mapping[str, str], known: Collection[str]
 ) -> Iterator[tuple[Origin, Mapping[str, Any]]]:
@@ -35,8 +42,7 @@ def read_sources(
 
     A table of a named model stands under "models.NAME". Raises UsageError.
     """
-    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    user_file = home / "ragcite" / CONFIG_FILE
+    user_file = user_folder(environment) / CONFIG_FILE
     if user_file.is_file():
         yield "user rag.toml", _read_toml(user_file, known)
     if config is not None:

@@ -85,7 +85,8 @@ class Usage:
 class Answer:
     """A finished answer, as `rag ask --json` prints it (see rag/render.py).
 
-    `missing` are words of a refused question that no passage mentions.
+    `missing` are words of a refused question that no passage mentions. `prompt` is the version of
+    the prompt that a chat model was given, "sha256:" and 12 hex digits.
     """
 
     question: str
@@ -102,6 +103,7 @@ class Answer:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    prompt: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,8 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
     for name in setting_names():
         kind = type(setting_value(load(tmp_path), name))
         values = {bool: "true", int: "100", float: "1.0", str: "x", tuple: "extractive"}
-        value = values[kind]
+        of_name = {"safety.moderation": "rules", "safety.on_failure": "open"}
+        value = of_name.get(name, values[kind])
         variable = "RAG_" + name.replace(".", "_").upper()
 
         settings = load(tmp_path, {variable: value})
@@ -158,3 +159,34 @@ def test_the_store_is_found_like_a_git_folder(tmp_path: Path) -> None:
     assert find_store(settings, below, create=True) == tmp_path / ".rag"
     named = load(tmp_path, {"RAG_STORE": "elsewhere"})
     assert find_store(named, below) == below / "elsewhere"
+
+
+def test_a_project_file_does_not_loosen_what_a_person_has_set(tmp_path: Path) -> None:
+    """What may leave and what is checked is for the person to say; the environment is theirs."""
+    own = tmp_path / "ragcite"
+    own.mkdir()
+    (own / "rag.toml").write_text('[privacy]\nredact = ["email", "phone"]\n[chat]\nmodel = "a"\n')
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "rag.toml").write_text(
+        '[privacy]\nredact = []\nterms = ["Anna"]\n[chat]\nmodel = "b"\n'
+    )
+    (project / ".env").write_text("RAG_PRIVACY_TERMS=Berg, Anna\n")
+
+    def load_here(**environment: str):
+        home = {"XDG_CONFIG_HOME": str(tmp_path)}
+        return load_settings(folder=project, environment=home | environment)
+
+    settings = load_here()
+    assert settings.privacy.redact == ("email", "phone")
+    assert (settings.privacy.terms, settings.chat.model) == (("Berg", "Anna"), "b")
+    assert load_here(RAG_PRIVACY_REDACT="ip").privacy.redact == ("ip",)
+
+
+@pytest.mark.parametrize("value", ["1", '["email", 1]', "{}"])
+def test_a_list_holds_words(tmp_path: Path, value: str) -> None:
+    """Anything else is refused by name."""
+    (tmp_path / "rag.toml").write_text(f"[privacy]\nredact = {value}\n")
+
+    with pytest.raises(UsageError, match=r"privacy\.redact"):
+        load(tmp_path)

@@ -52,6 +52,11 @@ class ModelChain:
         """The model that is asked where a question is not easy."""
         return self._links[0].client.name
 
+    @property
+    def client(self) -> OpenAIChat:
+        """The client of that model."""
+        return self._links[0].client
+
     def facts(self, seconds: float, easy: bool) -> ModelFacts:
         """What is known of the model that will be asked; finding out takes no longer than given."""
         return self._order(easy)[0].facts(seconds)

@@ -10,16 +10,23 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rag.chat.breaker import Breaker
-from rag.chat.failures import Failed
+from rag.chat.failures import Failed, Peer
 from rag.chat.gate import Gate, Wish
 from rag.chat.http import ChatSettings, Connection, Exchange
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
-from rag.chat.wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
-from rag.errors import ChatIncomplete, ChatRateLimited
+from rag.chat.wire import (
+    ChatOptions,
+    EmbeddingReply,
+    Reply,
+    WholeReply,
+    embedding_body,
+    request_body,
+)
+from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited
 from rag.types import ChatDelta, Message
 
 if TYPE_CHECKING:
@@ -143,26 +150,43 @@ class OpenAIChat:
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
-        asking = self._asking(texts, options, self._timing.monotonic())
-        body = embedding_body(self.name, texts)
         vectors: list[list[float]] = []
 
-        def exchange() -> Exchange:
+        def reply(peer: Peer) -> EmbeddingReply:
             vectors.clear()
-            reply = EmbeddingReply(self._connection.peer, len(texts), vectors)
-            return Exchange("/embeddings", body, reply, self._learn)
+            return EmbeddingReply(peer, len(texts), vectors)
+
+        self.post("/embeddings", embedding_body(self.name, texts), reply, deadline_s)
+        return vectors
+
+    def post(
+        self,
+        path: str,
+        body: dict[str, Any],
+        make_reply: Callable[[Peer], WholeReply],
+        deadline_s: float,
+    ) -> None:
+        """Another request than for a chat reply, by the same rules; a reply is made for each try.
+
+        Raises ChatError.
+        """
+        options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
+        asking = self._asking([str(body["input"])], options, self._timing.monotonic())
+
+        def exchange() -> Exchange:
+            peer = self._connection.use_key()
+            return Exchange(path, body, peer, make_reply(peer), self._learn)
 
         for _ in self._tries(exchange, asking):
             pass
-        return vectors
 
     def _deltas(
         self, messages: Sequence[Message], options: ChatOptions, asked: float
     ) -> Generator[ChatDelta, None, None]:
         def exchange() -> Exchange:
             body = request_body(self.name, messages, options, self._dropped)
-            return Exchange("/chat/completions", body, Reply(self._connection.peer), self._learn)
+            peer = self._connection.use_key()
+            return Exchange("/chat/completions", body, peer, Reply(peer), self._learn)
 
         asking = self._asking([message.content for message in messages], options, asked)
         yield from self._tries(exchange, asking)
@@ -185,7 +209,7 @@ class OpenAIChat:
         self, make_exchange: Callable[[], Exchange], asking: _Asking
     ) -> Generator[ChatDelta, None, None]:
         """Try until a reply is whole, or until another try is no use."""
-        failures, reconnected = 0, False
+        failures, reconnected, other_key = 0, False, False
         while True:
             exchange = make_exchange()
             try:
@@ -200,11 +224,18 @@ class OpenAIChat:
                     self._dropped |= {refused}
                 elif failed.stale and not reconnected:
                     reconnected = True
+                elif not other_key and self._has_new_key(failed, exchange):
+                    other_key = True
                 else:
                     failures += exchange.sent
                     asking = self._again(asking, failed, failures)
             else:
                 return
+
+    def _has_new_key(self, failed: Failed, exchange: Exchange) -> bool:
+        """Whether a key was refused that is not the one to use any more."""
+        refused = isinstance(failed.error, ChatAuthError)
+        return refused and self._connection.use_key() != exchange.peer
 
     def _asked(self, exchange: Exchange, asking: _Asking) -> Iterator[ChatDelta]:
         """One try: wait for a turn, send, and yield the reply. Raises Failed."""

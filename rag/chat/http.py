@@ -7,7 +7,7 @@ fail leaves here as a `Failed`.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from rag.chat.failures import (
     retry_after,
 )
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
-from rag.chat.wire import EmbeddingReply, Reply
+from rag.chat.wire import Reply, WholeReply
 from rag.errors import ChatRejected, ChatUnavailable
 from rag.types import ChatDelta
 
@@ -51,11 +51,12 @@ class ChatSettings:
 
     `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
     a reply that is not streamed is bounded by the deadline alone. `rpm` and `tpm` are requests and
-    tokens a minute, 0 for what the API tells.
+    tokens a minute, 0 for what the API tells. An `api_key` that may change is a function: it is
+    asked before each request, and a refused key is tried again if it has changed.
     """
 
     base_url: str = "https://api.openai.com/v1"
-    api_key: str = field(default="", repr=False)
+    api_key: str | Callable[[], str] = field(default="", repr=False)
     model: str = "gpt-4o-mini"
     connect_s: float = 5.0
     first_byte_s: float = 60.0
@@ -74,7 +75,8 @@ class Exchange:
 
     path: str
     body: dict[str, Any]
-    reply: Reply | EmbeddingReply
+    peer: Peer
+    reply: Reply | WholeReply
     learn: Callable[[Mapping[str, str]], None]
     sent: bool = False
     answered: bool = False
@@ -104,19 +106,23 @@ class Connection:
 
         self._settings = settings
         self._timing = timing
-        key = _checked_key(settings.api_key)
         self._base, self._query, host = _endpoint(settings.base_url)
-        self.peer = Peer(host, key)
-        headers = {"Accept-Encoding": "identity", "User-Agent": "ragcite"}
-        if key and _is_azure(host):
-            headers["api-key"] = key
-        elif key:
-            headers["Authorization"] = f"Bearer {key}"
+        self.peer = Peer(host)
+        if isinstance(settings.api_key, str):
+            self.use_key()
         self._client = httpx.Client(
             transport=bounded(transport or _open_transport(self._base)),
-            headers=headers,
+            headers={"Accept-Encoding": "identity", "User-Agent": "ragcite"},
             trust_env=False,  # the proxy is chosen below, and no other setting is wanted
         )
+
+    def use_key(self) -> Peer:
+        """Take the key as it is now, and return whom it is for. Raises UsageError."""
+        given = self._settings.api_key
+        key = _checked_key(given if isinstance(given, str) else given())
+        if key != self.peer.key:
+            self.peer = replace(self.peer, key=key)
+        return self.peer
 
     def close(self) -> None:
         """Close the connections that are kept for the next request."""
@@ -127,7 +133,10 @@ class Connection:
         import httpx
 
         patience = Patience(seconds, self._timing.monotonic() + seconds, self._timing.monotonic)
-        request = self._client.build_request("GET", self._url("/models"), timeout=patience)
+        headers = _key_headers(self.use_key())
+        request = self._client.build_request(
+            "GET", self._url("/models"), headers=headers, timeout=patience
+        )
         body = bytearray()
         try:
             with closing(self._client.send(request, stream=True)) as response:
@@ -149,7 +158,7 @@ class Connection:
                 exchange.answered = True
                 exchange.learn(response.headers)
                 if not response.is_success:
-                    raise self._refused(response, patience)
+                    raise self._refused(response, exchange.peer, patience)
                 yield from self._read(response, exchange.reply, patience)
         except httpx.HTTPError as error:
             raise self._interrupted(error, exchange, patience) from error
@@ -165,6 +174,7 @@ class Connection:
             "POST",
             self._url(exchange.path),
             json=exchange.body,
+            headers=_key_headers(exchange.peer),
             timeout=httpx.Timeout(
                 connect=patience.limited(settings.connect_s),
                 read=patience,
@@ -176,7 +186,7 @@ class Connection:
         return self._client.send(request, stream=True)
 
     def _read(
-        self, response: "httpx.Response", reply: Reply | EmbeddingReply, patience: Patience
+        self, response: "httpx.Response", reply: Reply | WholeReply, patience: Patience
     ) -> Iterator[ChatDelta]:
         import httpx
 
@@ -199,7 +209,7 @@ class Connection:
                 for _ in islice(pieces, 2):
                     pass
 
-    def _refused(self, response: "httpx.Response", patience: Patience) -> Failed:
+    def _refused(self, response: "httpx.Response", peer: Peer, patience: Patience) -> Failed:
         import httpx
 
         body = bytearray()
@@ -209,8 +219,8 @@ class Connection:
                 body += piece
                 if len(body) > _ERROR_BODY_BYTES or patience.left() <= 0:
                     break
-        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), self.peer)
-        return failure(problem, self.peer, retry_after(response.headers, self._timing.now()))
+        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), peer)
+        return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(
         self, error: "httpx.HTTPError", exchange: Exchange, patience: Patience
@@ -235,6 +245,14 @@ class Connection:
         happened = "cannot be decoded" if broken else "ended before it was complete"
         unread = ChatUnavailable(f"the reply of {host} {happened}", "try again later")
         return Failed(unread, retry=True, stale=not exchange.answered and exchange.reused)
+
+
+def _key_headers(peer: Peer) -> dict[str, str]:
+    if not peer.key:
+        return {}
+    return (
+        {"api-key": peer.key} if _is_azure(peer.host) else {"Authorization": f"Bearer {peer.key}"}
+    )
 
 
 def _unpacked(response: "httpx.Response") -> Iterator[bytes]:

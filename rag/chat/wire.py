@@ -95,16 +95,15 @@ def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-class EmbeddingReply:
-    """A reply with vectors, read whole: at its end `vectors` gets one for each of `count` texts."""
+class WholeReply:
+    """A reply of one JSON object, read whole; `payload` is it at the end."""
 
     text = ""
     complete = ended = full = False
 
-    def __init__(self, peer: Peer, count: int, vectors: list[list[float]]) -> None:
+    def __init__(self, peer: Peer) -> None:
+        self.payload: Mapping[str, Any] = {}
         self._peer = peer
-        self._count = count
-        self._vectors = vectors
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> Iterator[ChatDelta]:
@@ -116,10 +115,27 @@ class EmbeddingReply:
 
     def end(self) -> Iterator[ChatDelta]:
         """Take its end. Raises Failed."""
-        payload = _mapping(parsed(bytes(self._bytes)))
-        if payload.get("error"):
-            raise failure_inside(payload, self._peer)
-        data = payload.get("data")
+        self.payload = _mapping(parsed(bytes(self._bytes)))
+        if self.payload.get("error"):
+            raise failure_inside(self.payload, self._peer)
+        yield from ()
+
+    def _failed(self, happened: str) -> Failed:
+        return Failed(ChatRejected(f"{self._peer.host} {happened}", BASE_URL_HINT))
+
+
+class EmbeddingReply(WholeReply):
+    """A reply with vectors: at its end `vectors` gets one for each of `count` texts."""
+
+    def __init__(self, peer: Peer, count: int, vectors: list[list[float]]) -> None:
+        super().__init__(peer)
+        self._count = count
+        self._vectors = vectors
+
+    def end(self) -> Iterator[ChatDelta]:
+        """Take its end. Raises Failed."""
+        yield from super().end()
+        data = self.payload.get("data")
         rows = [*map(_mapping, data)] if isinstance(data, list) else []
         rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
         vectors = [row.get("embedding") for row in rows]
@@ -127,7 +143,6 @@ class EmbeddingReply:
         if len(vectors) != self._count or len(sound) != self._count or len({*map(len, sound)}) != 1:
             raise self._failed("sent no vector for each text")
         self._vectors += sound
-        yield from ()
 
     def _failed(self, happened: str) -> Failed:
         hint = "check embedding.base_url and embedding.model"

@@ -39,7 +39,7 @@ def ingest(
     from ingest.sync import roots, sync
     from rag.app import own_embedder, sync_settings
     from rag.config import find_store
-    from rag.render import report_json, report_text
+    from rag.render import printable, report_json, report_text
 
     output = common.output
     settings = common.settings({"ingest.jobs": jobs, "ingest.ocr": ocr})
@@ -51,7 +51,7 @@ def ingest(
         with progress_bar(output) as on_progress:
             done = sync(folder, paths or [], how, on_progress, embedder)
         for note in done.notes:
-            output.note(note)
+            output.note(f"note: {printable(note)}")
         output.result(report_json(done), report_text(done, verbose=common.verbose))
         sys.stdout.flush()
         return done

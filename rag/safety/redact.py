@@ -1,0 +1,123 @@
+"""Words that must not leave are exchanged for placeholders before a request, and put back into the
+reply as it streams: what checks and cites the answer reads the documents' own words.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+
+from rag.chat.client import ChatModel, ChatOptions
+from rag.config import PrivacySection
+from rag.errors import ChatIncomplete
+from rag.safety.personal import Find, finder
+from rag.types import ChatDelta, Message
+
+_OPTIONS = ChatOptions()
+# As models write a placeholder back: with or without its brackets, its underscore escaped.
+_WRITTEN = re.compile(r"\[?\b([A-Z]{2,12})\\?_(\d{1,6})\b\]?")
+_BEGUN = re.compile(r"\[?(?:\b[A-Z]{1,12}(?:\\|\\?_\d{0,6})?)?\Z")
+
+
+class Placeholders:
+    """What stands for what within one request: the same value for the same placeholder.
+
+    `taken` is all text of the request: a placeholder that it holds already is not used.
+    """
+
+    def __init__(self, find: Find, taken: str = "") -> None:
+        self._find = find
+        self._taken = taken
+        self._names: dict[tuple[str, str], str] = {}
+        self._values: dict[str, str] = {}
+
+    def hide(self, text: str) -> str:
+        """The text with placeholders in place of values."""
+        parts, end = [], 0
+        for one in self._find(text):
+            parts += [text[end : one.start], f"[{self._name(one.kind, text[one.start : one.end])}]"]
+            end = one.end
+        return "".join((*parts, text[end:]))
+
+    def restore(self, text: str) -> str:
+        """The text with values in place of placeholders; what only looks like one stays."""
+        return _WRITTEN.sub(lambda m: self._values.get(f"{m[1]}_{m[2]}", m[0]), text)
+
+    @property
+    def summary(self) -> str:
+        """What was hidden, for a person: "2 × email, 1 × API key"; "" for nothing."""
+        counts = Counter(kind for kind, _ in self._names)
+        return ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+
+    def _name(self, kind: str, value: str) -> str:
+        name = self._names.get((kind, value))
+        if name is None:
+            label = kind.upper() if kind.isalpha() else "SECRET"
+            number = sum(other.startswith(f"{label}_") for other in self._names.values()) + 1
+            while f"{label}_{number}" in self._taken or f"{label}_{number}" in self._values:
+                number += 1
+            name = self._names[kind, value] = f"{label}_{number}"
+            self._values[name] = value
+        return name
+
+
+class RedactingChat:
+    """A chat model that is shown no value that `find` finds, save in the system message, which is
+    the same for all requests.
+    """
+
+    def __init__(self, chat: ChatModel, find: Find) -> None:
+        self._chat = chat
+        self._find = find
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self._chat.name
+
+    def stream(
+        self, messages: Sequence[Message], options: ChatOptions = _OPTIONS
+    ) -> Generator[ChatDelta, None, None]:
+        """See ChatModel; a placeholder split over deltas is held back until it is whole."""
+        own = [message.content for message in messages if message.role != "system"]
+        hidden = Placeholders(self._find, "\n".join(own))
+        sent = [
+            message
+            if message.role == "system"
+            else replace(message, content=hidden.hide(message.content))
+            for message in messages
+        ]
+        return self._restored(self._chat.stream(sent, options), hidden)
+
+    def _restored(
+        self, deltas: Generator[ChatDelta, None, None], hidden: Placeholders
+    ) -> Generator[ChatDelta, None, None]:
+        with closing(deltas):
+            try:
+                for count, delta in enumerate(_whole_placeholders(deltas, hidden)):
+                    if not count and hidden.summary:
+                        yield ChatDelta(notice=f"kept from the model: {hidden.summary}")
+                    yield delta
+            except ChatIncomplete as error:
+                error.partial = hidden.restore(error.partial)
+                raise
+
+
+def _whole_placeholders(deltas: Iterator[ChatDelta], hidden: Placeholders) -> Iterator[ChatDelta]:
+    held = ""
+    for delta in deltas:
+        text = held + delta.text
+        begun = None if delta.finish_reason else _BEGUN.search(text)
+        at = begun.start() if begun else len(text)
+        held = text[at:]
+        yield replace(delta, text=hidden.restore(text[:at]))
+    if held:
+        yield ChatDelta(hidden.restore(held))
+
+
+def kept_back(privacy: PrivacySection) -> Find | None:
+    """What finds what the settings keep from leaving; None where that is nothing."""
+    if not (privacy.redact or privacy.terms or privacy.mask_secrets):
+        return None
+    return finder(privacy.redact, privacy.terms, secrets=privacy.mask_secrets)
