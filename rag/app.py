@@ -111,9 +111,8 @@ def open_app(settings: Settings, store_folder: Path, origin: str = "library") ->
                 read_calibration(store_folder),
                 chain.facts if chain else None,
             )
-            yield App(
-                resources, instruments, open_check(settings.safety, chain and chain.client, hidden)
-            )
+            client = chain.client if chain else None
+            yield App(resources, instruments, open_check(settings.safety, client, hidden))
         finally:
             instruments.close()
             if chain is not None:
@@ -132,8 +131,8 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     if own.base_url and model != DEFAULT_MODEL:
         # All that is ingested would be sent there.
         refuse_project_model(settings, "embedding.base_url")
-        shared = own.base_url.rstrip("/") == _url(settings.chat) and not settings.key_withheld
-        place = settings.chat if shared else without_key(settings.chat)
+        shared = own.base_url.rstrip("/") == _url(settings.chat)
+        place = settings.writer if shared else without_key(settings.chat)
         key = own.api_key or partial(api_key, replace(place, base_url=own.base_url))
         return ApiEmbedder(OpenAIChat(ChatSettings(own.base_url, key, model)))
     return open_embedder(model, settings.embedding.engine)
@@ -141,8 +140,7 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
 
 def open_chat(settings: Settings) -> ModelChain:
     """The configured models; no connection is made before the first question."""
-    writer = without_key(settings.chat) if settings.key_withheld else settings.chat
-    sections = [writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
+    sections = [settings.writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
     for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
         host = urlsplit(_url(chat)).netloc.rpartition("@")[2]

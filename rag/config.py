@@ -223,6 +223,11 @@ class Settings:
             and not self.from_project("chat.api_key")
         )
 
+    @property
+    def writer(self) -> ChatSection:
+        """The model that writes, without a key that stays here."""
+        return without_key(self.chat) if self.key_withheld else self.chat
+
     def from_project(self, name: str) -> bool:
         """Whether a setting comes from a file of the project, which may be a stranger's."""
         return from_project(self.origins.get(name, "default"))
@@ -344,7 +349,7 @@ def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
 def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settings:
     """Put named models in the place of their names. Raises UsageError for a name without table."""
     url = settings.chat.base_url or OPENAI_URL
-    own = without_key(settings.chat) if settings.key_withheld else settings.chat
+    own = settings.writer
     withheld = [own.base_url] if settings.key_withheld else []
 
     def named(name: str) -> ChatSection:

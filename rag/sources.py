@@ -101,9 +101,9 @@ def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
     try:
         converted = _READ.get(kind, kind)(value)
     except (TypeError, ValueError):
+        wanted = kind.__name__ if isinstance(kind, type) else "list of words"
         raise UsageError(
-            f"{name} = {value!r} ({origin}) is not a valid {kind.__name__}",
-            f"set {name} to a {kind.__name__}",
+            f"{name} = {value!r} ({origin}) is not a valid {wanted}", f"set {name} to a {wanted}"
         ) from None
     if isinstance(converted, int | float) and converted < 0:
         raise UsageError(f"{name} = {value!r} ({origin}) is negative", f"set {name} to 0 or more")
@@ -120,8 +120,11 @@ def _to_bool(value: Any) -> bool:
 
 
 def _to_names(value: Any) -> tuple[str, ...]:
-    listed = value.split(",") if isinstance(value, str) else value
-    return tuple(str(name).strip() for name in listed)
+    """A list of TOML, or names with commas between them."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(value)
+    return tuple(name.strip() for name in names if name.strip())
 
 
 _READ: Mapping[Any, Callable[[Any], Any]] = {bool: _to_bool, tuple[str, ...]: _to_names}

@@ -12,7 +12,7 @@ from command import Rag
 from ingest.errors import UsageError
 from rag.app import api_key
 from rag.chat.client import ChatSettings, OpenAIChat
-from rag.config import OPENAI_URL, load_settings
+from rag.config import load_settings
 from rag.keys import drop_key, keep_key, kept_key, place_of_key, read_key_file
 from rag.types import Message
 
@@ -156,7 +156,7 @@ def test_keys_stay_when_a_project_names_the_base_url(
 
     def key(**environment: str) -> str:
         settings = load_settings(folder=project, environment=own | environment)
-        return api_key(settings, settings.chat.base_url or OPENAI_URL)
+        return api_key(settings.writer)
 
     assert key() == KEY
     (project / "rag.toml").write_text(f'[chat]\nbase_url = "{LOCAL}"\n')
