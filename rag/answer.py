@@ -89,6 +89,8 @@ class _Progress:
     def _priced_usage(self) -> Usage:
         if self.usage is None:
             return Usage()
+        if self.usage.cost_usd is not None:
+            return self.usage
         facts = model_facts(self.context.resources.settings.chat)
         cost = facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
         return replace(self.usage, cost_usd=cost)
@@ -192,7 +194,7 @@ def _converse(
     retrieved = Retrieved(prompt.shown, trace(context, prompt))
     started = False
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
-    with closing(chat.stream(prompt.messages, _options(context))) as deltas:
+    with closing(chat.stream(prompt.messages, _options(context, prompt.fence))) as deltas:
         for delta in deltas:
             if not started:  # an overflow is known by now: these are the passages that count
                 started = True
@@ -284,9 +286,11 @@ def _note(progress: _Progress, delta: ChatDelta) -> None:
     progress.usage = delta.usage or progress.usage
     progress.finish_reason = delta.finish_reason or progress.finish_reason
     progress.model = delta.model or progress.model
+    if delta.notice:
+        progress.warnings.append(delta.notice)
 
 
-def _options(context: Context) -> ChatOptions:
+def _options(context: Context, fence: str) -> ChatOptions:
     chat = context.resources.settings.chat
     spent = perf_counter() - context.started
     return ChatOptions(
@@ -294,6 +298,8 @@ def _options(context: Context) -> ChatOptions:
         max_tokens=chat.max_tokens,
         deadline_s=max(0.0, chat.deadline - spent),
         stream=context.question.stream,
+        batch=context.question.batch,
+        fence=fence,
     )
 
 

@@ -1,7 +1,7 @@
 """From settings to held resources: an open store, its embedder and, if configured, a chat model."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
 from rag.answer import ask, ask_stream
-from rag.chat.client import ChatSettings, OpenAIChat
+from rag.chat.client import ChatModel, ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
+from rag.chat.replies import KEPT_REPLIES, KeptReplies
+from rag.chat.reuse import ReusingChat
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
@@ -65,23 +67,17 @@ class App:
 @contextmanager
 def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
     """Open the store for reading, with the embedding model it was built with."""
-    with Store.open(store_folder) as store:
-        embedder = own_embedder(settings, store.settings.model)
-        chat = open_chat(settings) if settings.chat_configured else None
-        try:
-            resources = Resources(
-                store,
-                embedder,
-                settings,
-                chat,
-                open_judge(settings, chat),
-                open_reranker(settings),
-                read_calibration(store_folder),
-            )
-            yield App(resources)
-        finally:
-            if chat is not None:
-                chat.close()
+    with Store.open(store_folder) as store, open_chat(settings, store_folder) as chat:
+        resources = Resources(
+            store,
+            own_embedder(settings, store.settings.model),
+            settings,
+            chat,
+            open_judge(settings, chat),
+            open_reranker(settings),
+            read_calibration(store_folder),
+        )
+        yield App(resources)
 
 
 def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
@@ -102,7 +98,22 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     return open_embedder(model, settings.embedding.engine)
 
 
-def open_chat(settings: Settings) -> OpenAIChat:
+@contextmanager
+def open_chat(settings: Settings, store_folder: Path) -> Iterator[ChatModel | None]:
+    """The configured chat model with all that stands around it; None where there is none."""
+    if not settings.chat_configured:
+        yield None
+        return
+    with open_client(settings) as client:
+        if not settings.cache.answers:
+            yield client
+            return
+        kept = KeptReplies(store_folder / KEPT_REPLIES, settings.cache.max_mb * 1_000_000)
+        with closing(kept):
+            yield ReusingChat(client, settings.chat.base_url, kept)
+
+
+def open_client(settings: Settings) -> OpenAIChat:
     """The configured chat API; no connection is made before the first question."""
     return OpenAIChat(
         ChatSettings(

@@ -122,6 +122,16 @@ class IngestSection:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSection:
+    """Whether a chat reply is kept for the next question with the same prompt, in a file of the
+    store of at most `max_mb` megabytes, and shared by equal questions asked at once.
+    """
+
+    answers: bool = True
+    max_mb: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down."""
 
@@ -131,6 +141,7 @@ class Settings:
     ground: GroundSection = GroundSection()
     embedding: EmbeddingSection = EmbeddingSection()
     ingest: IngestSection = IngestSection()
+    cache: CacheSection = CacheSection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
 

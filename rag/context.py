@@ -26,7 +26,10 @@ _MAX_QUESTION_CHARACTERS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and how: `history` holds earlier turns, oldest first."""
+    """What is asked, and how: `history` holds earlier turns, oldest first.
+
+    Nobody waits for the answer to a `batch` question: those of people go first.
+    """
 
     text: str
     filters: tuple[Filter, ...] = ()
@@ -34,6 +37,7 @@ class Question:
     extractive: bool = False
     strict: bool = False
     stream: bool = True
+    batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)

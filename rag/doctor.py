@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
-from rag.app import open_chat, own_embedder
+from rag.app import open_client, own_embedder
 from rag.config import Settings, find_store
 from rag.types import Message
 
@@ -83,7 +83,7 @@ def _index(settings: Settings) -> str:
 def _chat(settings: Settings) -> str:
     if not settings.chat_configured:
         return "none configured: answers are extractive"
-    chat = open_chat(settings)
+    chat = open_client(settings)
     try:
         _first_words(chat.stream([Message("user", "Reply with the word yes.")]))
     finally:

@@ -71,7 +71,7 @@ class Prompt:
 
     `shown` are its passages as they stand in it, numbered 1…n, and `costs` the tokens of each;
     `dropped` did not fit. Of the history the `forgotten` oldest messages did not fit. `tokens` is
-    what all messages take, at most.
+    what all messages take, at most. `fence` is what is random in the messages.
     """
 
     messages: tuple[Message, ...]
@@ -81,6 +81,7 @@ class Prompt:
     forgotten: int
     tokens: int
     limits: Limits
+    fence: str
 
     @property
     def halved(self) -> Limits:
@@ -146,6 +147,7 @@ def build_prompt(
         forgotten=len(history) - len(turns),
         tokens=taken - limits.reserve + sum(costs),
         limits=limits,
+        fence=fence,
     )
 
 

@@ -110,12 +110,16 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a chat reply: text, or at the end the usage and the reason it ended."""
+    """A piece of a chat reply: text, or at the end the usage and the reason it ended.
+
+    `notice` is what the reader of the answer should know about how it came.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)

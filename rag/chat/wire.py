@@ -26,7 +26,9 @@ _REASONING_TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
 class ChatOptions:
     """How one reply is made. `deadline_s` bounds every wait for it, retries included.
 
-    At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server.
+    At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server. `batch` lets the
+    questions of people go first. `fence` is the random delimiter in the messages: two requests
+    that differ in it alone ask the same.
     """
 
     temperature: float | None = 0.0
@@ -35,6 +37,8 @@ class ChatOptions:
     stream: bool = True
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    batch: bool = False
+    fence: str = ""
 
 
 def request_body(

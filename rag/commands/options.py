@@ -22,6 +22,7 @@ Budget = Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and an
 Model = Annotated[str | None, typer.Option(help="The chat model.")]
 Extractive = Annotated[bool, typer.Option("--extractive", help="Use no chat API.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Use and keep no chat reply.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only documents with this; repeatable."),
