@@ -16,6 +16,7 @@ from rag.commands.options import (
     NoCache,
     QuestionText,
     Strict,
+    asking_flags,
 )
 
 if TYPE_CHECKING:
@@ -49,14 +50,7 @@ def ask(
     from rag.context import Question
 
     output = common.output
-    settings = common.settings(
-        {
-            "retrieval.k": k,
-            "prompt.budget": budget,
-            "chat.model": model,
-            "cache.answers": False if no_cache else None,
-        }
-    )
+    settings = common.settings(asking_flags(k, budget, model, no_cache=no_cache))
     request = Question(
         read_question(question),
         filters=parse_filters(filters or ()),

@@ -93,6 +93,18 @@ class Common:
             yield opened
 
 
+def asking_flags(
+    k: int | None, budget: int | None, model: str | None, *, no_cache: bool
+) -> Mapping[str, Any]:
+    """The settings behind the options of every command that asks."""
+    return {
+        "retrieval.k": k,
+        "prompt.budget": budget,
+        "chat.model": model,
+        "cache.answers": False if no_cache else None,
+    }
+
+
 def with_common(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the common options: it takes them as one `Common`, its first parameter.
 
