@@ -65,9 +65,14 @@ class App:
 
 
 @contextmanager
-def open_app(settings: Settings, store_folder: Path) -> Iterator[App]:
-    """Open the store for reading, with the embedding model it was built with."""
-    with Store.open(store_folder) as store, open_chat(settings, store_folder) as chat:
+def open_app(
+    settings: Settings, store_folder: Path, instead: ChatModel | None = None
+) -> Iterator[App]:
+    """Open the store for reading, with the embedding model it was built with.
+
+    `instead` stands in the place of the configured chat API.
+    """
+    with Store.open(store_folder) as store, open_chat(settings, store_folder, instead) as chat:
         resources = Resources(
             store,
             own_embedder(settings, store.settings.model),
@@ -99,18 +104,21 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
 
 
 @contextmanager
-def open_chat(settings: Settings, store_folder: Path) -> Iterator[ChatModel | None]:
+def open_chat(
+    settings: Settings, store_folder: Path, instead: ChatModel | None = None
+) -> Iterator[ChatModel | None]:
     """The configured chat model with all that stands around it; None where there is none."""
     if not settings.chat_configured:
         yield None
         return
     with open_client(settings) as client:
+        chat = instead or client
         if not settings.cache.answers:
-            yield client
+            yield chat
             return
         kept = KeptReplies(store_folder / KEPT_REPLIES, settings.cache.max_mb * 1_000_000)
         with closing(kept):
-            yield ReusingChat(client, settings.chat.base_url, kept)
+            yield ReusingChat(chat, settings.chat.base_url, kept)
 
 
 def open_client(settings: Settings) -> OpenAIChat:

@@ -15,7 +15,7 @@ from rag.batch.answers import AnswerFile
 from rag.batch.questions import Asked, Id
 from rag.batch.report import BatchReport, Outcome, progress_text
 from rag.context import Question
-from rag.errors import ChatAuthError
+from rag.errors import ChatAuthError, ChatError
 from rag.render import answer_json, error_json
 from rag.types import Finished
 
@@ -24,6 +24,10 @@ _FATAL = (StoreError, EmbeddingError, ChatAuthError)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+
+
+class Deferred(ChatError):
+    """The request has not been sent yet: there is no row for it."""
 
 
 def run_batch(
@@ -54,6 +58,8 @@ def run_batch(
 
     jobs = app.resources.settings.chat.concurrency
     for question, outcome in in_any_order(lambda q: (q, _outcome(app, q)), affordable(), jobs):
+        if isinstance(outcome.error, Deferred):
+            continue
         file.write(_rows(question, ids[question], outcome))
         report = report.added(outcome, len(ids[question]))
         report = replace(report, seconds=perf_counter() - begun)

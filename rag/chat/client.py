@@ -8,7 +8,7 @@ the key goes to the base URL alone (redirects are not followed).
 
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -38,6 +38,8 @@ _DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can b
 _ERROR_BODY_S = 5.0
 _ERROR_BODY_BYTES = 64 * 1024
 _KEEP_ALIVE_S = 30.0
+_CALL_S = 600.0
+_CALL_BYTES = 1 << 30
 _DEFAULT_OPTIONS = ChatOptions()
 
 
@@ -157,6 +159,47 @@ class OpenAIChat:
         for _ in self._exchanges(lambda: body, attempt, deadline):
             pass
         return vectors
+
+    def body(self, messages: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
+        """What would be sent, without the fields that this API has refused so far."""
+        return request_body(self.name, messages, options, self._dropped)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        upload: bytes | None = None,
+    ) -> bytes:
+        """One plain request beside the chat endpoint, not tried again: its reply's body.
+
+        `upload` goes as the file of a batch. Raises ChatError.
+        """
+        import httpx
+
+        attempt = self._attempt(
+            path, Reply(self._peer), _CALL_S, self._timing.monotonic() + _CALL_S
+        )
+        request = self._client.build_request(
+            method,
+            self._url.replace("/chat/completions", path),
+            json=body,
+            data={"purpose": "batch"} if upload else None,
+            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
+            timeout=httpx.Timeout(attempt.patience),
+        )
+        received = bytearray()
+        try:
+            with closing(self._client.send(request, stream=True)) as response:
+                if not response.is_success:
+                    raise self._refused(response, attempt).error
+                for piece in response.iter_bytes():
+                    received += piece
+                    if len(received) > _CALL_BYTES:
+                        raise ChatRejected(f"{self._peer.host} sent an over-long file")
+        except httpx.HTTPError as error:
+            raise self._interrupted(error, attempt).error from error
+        return bytes(received)
 
     def _deltas(
         self, messages: Sequence[Message], options: ChatOptions, deadline: float
