@@ -34,6 +34,9 @@ class ChatApi(ThreadingHTTPServer):
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that has gone is no error here."""
+
     def answer(self, body: dict[str, Any]) -> str | Refusal:
         """Note a request, and reply to it."""
         content = body["messages"][-1]["content"]

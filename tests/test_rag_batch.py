@@ -18,7 +18,8 @@ from ingest.filters import Filter
 from rag.app import open_app
 from rag.batch.answers import AnswerFile, open_answers
 from rag.batch.questions import Asked, read_questions
-from rag.batch.run import in_any_order
+from rag.batch.report import BatchReport
+from rag.batch.run import in_any_order, run_batch
 from rag.config import load_settings
 from rag.context import Question
 from rag.types import Message
@@ -129,7 +130,7 @@ def test_a_killed_run_goes_on_without_asking_twice(
 
 
 def wait_for(condition) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -137,40 +138,45 @@ def wait_for(condition) -> None:
 
 def test_failures_are_rows_and_are_asked_again(library: Rag, api: ChatApi, tmp_path: Path) -> None:
     """A refused question costs only itself; going on replaces its row, and asks nothing else."""
-    out = tmp_path / "answers.jsonl"
-    questions = all_questions(tmp_path)
+    out, store = tmp_path / "answers.jsonl", library.folder / ".rag"
+    asked = read_questions(str(all_questions(tmp_path)), LIKE)
+    settings = load_settings(
+        {"chat.base_url": api.base_url, "cache.answers": False}, folder=tmp_path, environment={}
+    )
+
+    def run() -> BatchReport:
+        with open_app(settings, store) as app, open_answers(out, asked, resume=True) as file:
+            return run_batch(app, asked, file, None, lambda progress: None)
+
     api.reply = lambda question: Refusal(400) if question == LEAVE else ANSWERS[question]
+    first = run()
 
-    failed = library("batch", questions, "-o", out, environment=here(api))
-
-    assert (failed.code, len(api.asked)) == (7, 6)
-    assert "5 answered, 1 failed" in failed.out
+    assert (first.answered, first.failed, first.is_whole, len(api.asked)) == (5, 1, False, 6)
     (row,) = (row for row in rows_of(out) if "error" in row)
     assert (row["id"], row["status"], row["error"]["type"]) == (0, "failed", "chat_rejected")
 
     api.reply = ANSWERS.__getitem__
-    mended = library("batch", questions, "-o", out, "--resume", environment=here(api))
+    second = run()
 
-    assert (mended.code, api.asked[6:]) == (0, [LEAVE])
+    assert (second.answered, second.before, second.is_whole) == (1, 5, True)
+    assert api.asked[6:] == [LEAVE]
     assert sorted(row["id"] for row in rows_of(out)) == [*range(6)]
     assert not any("error" in row for row in rows_of(out))
 
 
 def test_money_is_bounded(library: Rag, api: ChatApi, tmp_path: Path) -> None:
-    """Once the sum is spent no question is begun; what is left can be asked later."""
+    """Once the sum is spent no question is begun, and the exit code says that some are left."""
     out = tmp_path / "answers.jsonl"
     command = ("batch", all_questions(tmp_path), "-o", out, "-j", "1")
     prices = here(api) | {"RAG_CHAT_PRICE_IN": "10", "RAG_CHAT_PRICE_OUT": "10"}
 
     unpriced = library(*command, "--max-cost", "0.002", environment=here(api))
     stopped = library(*command, "--max-cost", "0.002", environment=prices)
-    rest = library(*command, "--resume", environment=prices)
 
     assert (unpriced.code, "price of gpt-4o-mini is unknown" in unpriced.err) == (2, True)
     assert (stopped.code, "2 answered, 4 left; $0.0022" in stopped.out) == (7, True)
     assert "--resume" in stopped.err
-    assert (rest.code, len(api.asked)) == (0, 6)
-    assert len(rows_of(out)) == 6
+    assert len(rows_of(out)) == len(api.asked) == 2
 
 
 def test_a_refused_key_ends_the_run(library: Rag, api: ChatApi, tmp_path: Path) -> None:
@@ -217,17 +223,17 @@ def test_questions_come_from_a_pipe(library: Rag, tmp_path: Path) -> None:
     assert (row["id"], row["answerer"]) == ("1", "extractive")
 
 
-def test_an_output_that_is_there_is_not_touched(library: Rag, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("resume", "said"), [(False, "is there already"), (True, ":1: not a line that")]
+)
+def test_an_output_that_is_there_is_not_touched(tmp_path: Path, resume: bool, said: str) -> None:
     """Neither without --resume nor where it is something else."""
     out = tmp_path / "answers.jsonl"
     out.write_text('{"mine": 1}\n', encoding="utf-8")
-    questions = all_questions(tmp_path)
 
-    there = library("batch", questions, "-o", out)
-    foreign = library("batch", questions, "-o", out, "--resume")
+    with pytest.raises(UsageError, match=said):
+        open_answers(out, [], resume=resume).__enter__()
 
-    assert (there.code, "go on with it by --resume" in there.err) == (2, True)
-    assert (foreign.code, f"{out}:1: not a line" in foreign.err) == (2, True)
     assert out.read_text(encoding="utf-8") == '{"mine": 1}\n'
 
 
@@ -325,7 +331,7 @@ def test_threads_answer_as_one_does(library: Rag) -> None:
             answer = app.ask(question)
             return question, answer.answer, answer.citations, answer.passages, answer.confidence
 
-        questions = [Question(text) for text in ANSWERS] * 3
+        questions = [Question(text) for text in ANSWERS] * 2
         alone = {answered[0]: answered for answered in map(answer, questions[: len(ANSWERS)])}
         together = list(in_any_order(answer, questions, 8))
 

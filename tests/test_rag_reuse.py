@@ -327,10 +327,17 @@ def test_an_edit_invalidates_the_answers_that_would_show_it(tmp_path: Path) -> N
 
 
 def test_the_cache_can_be_left_out(library: Rag) -> None:
-    """`--no-cache` asks each time; without it the second question is free."""
+    """A process finds what another kept, unless it is told not to."""
     with serving(lambda question: ANSWER) as api:
+        flags = {"chat.base_url": api.base_url}
+        settings = load_settings(flags, folder=library.folder, environment={})
+        with open_app(settings, library.folder / ".rag") as app:
+            app.ask(Question(QUESTION))
         here = {"OPENAI_BASE_URL": api.base_url}
-        for flags in ([], [], ["--no-cache"]):
-            assert library("ask", QUESTION, *flags, environment=here).out.startswith(ANSWER[:-1])
 
-        assert len(api.asked) == 2
+        kept, anew = (
+            library("ask", QUESTION, "--json", *flags, environment=here).json["usage"]
+            for flags in ([], ["--no-cache"])
+        )
+
+    assert (kept["cached"], anew["cached"], len(api.asked)) == (True, False, 2)
