@@ -13,7 +13,7 @@ import pytest
 from chat_api import ChatApi, Refusal, serving
 from command import Rag, clean_environment
 
-from ingest.errors import UsageError
+from ingest.errors import RagError, UsageError
 from ingest.filters import Filter
 from rag.app import open_app
 from rag.batch.answers import AnswerFile, open_answers
@@ -317,7 +317,7 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     """Writing stops with a message, and no row is lost silently."""
     with (
         Path("/dev/full").open("wb", buffering=0) as full,
-        pytest.raises(UsageError, match="cannot write to '/dev/full': No space left"),
+        pytest.raises(RagError, match="cannot write to '/dev/full': No space left"),
     ):
         AnswerFile(full, frozenset()).write([{"id": 1}])
 

@@ -112,7 +112,6 @@ def settings(library: Rag, api: ChatApi) -> Settings:
     """Settings of the shared collection and this API."""
     flags = {
         "chat.base_url": api.base_url,
-        "chat.concurrency": 1,
         "chat.price_in": 1.0,
         "chat.price_out": 1.0,
         "store": str(library.folder / ".rag"),

@@ -8,7 +8,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from ingest.errors import UsageError
+from ingest.errors import RagError, UsageError
 from rag.batch.questions import Asked, Id
 from rag.rows import RowError, parsed_row
 
@@ -23,7 +23,7 @@ class AnswerFile:
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows: a process killed here leaves whole lines and at most a torn one.
 
-        Raises UsageError where the disk does not take them.
+        Raises RagError where the disk does not take them.
         """
         lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
         _append(self._file, lines.encode("utf-8", errors="replace"))
@@ -79,7 +79,7 @@ def _append(file: FileIO, data: bytes) -> None:
             left = left[file.write(left) :]
     except OSError as error:
         message = f"cannot write to {file.name!r}: {error.strerror}"
-        raise UsageError(message, "make room, then go on with --resume") from error
+        raise RagError(message, "make room, then go on with --resume") from error
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from rag.batch.report import BatchReport
 from rag.batch.run import Deferred, run_batch
 from rag.chat import batches
 from rag.chat.batches import Job
-from rag.chat.client import ChatOptions, OpenAIChat
+from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
 from rag.chat.failures import Peer
 from rag.chat.models import ModelFacts, model_facts
 from rag.chat.reuse import request_secret
@@ -133,12 +133,7 @@ def submit(work: Work, on_progress: OnProgress) -> Job | None:
         raise UsageError("a batch is under way for this output", hint)
     with open_client(work.settings) as client:
         deferring = DeferringChat(client)
-        folder = find_store(work.settings)
-        with (
-            open_app(work.settings, folder, deferring) as app,
-            open_answers(work.out, work.asked, resume=work.resume) as file,
-        ):
-            run_batch(app, work.asked, file, None, on_progress)
+        _ask(work, deferring, on_progress)
         if not deferring.lines:
             return None
         job = batches.submit(client, [*deferring.lines.values()])
@@ -160,23 +155,30 @@ def collect(
 
     Raises ChatError, UsageError.
     """
-    settings = work.settings
-    with open_client(settings) as client:
+    with open_client(work.settings) as client:
         job = _ended(client, work.batch, on_progress, sleep)
         if job.status == "failed":
             work.ticket.unlink()
             raise ChatRejected(f"the batch failed: {job.problem}", "mend it, and submit again")
-        replaying = ReplayingChat(
-            client.name, batches.replies(client, job), model_facts(settings.chat)
-        )
-        with (
-            open_app(settings, find_store(settings), replaying) as app,
-            open_answers(work.out, work.asked, resume=True) as file,
-        ):
-            report = run_batch(app, work.asked, file, None, on_progress)
+        rows, facts = batches.replies(client, job), model_facts(work.settings.chat)
+        replaying = ReplayingChat(client.name, rows, facts)
+        report = _ask(replace(work, resume=True), replaying, on_progress)
         batches.forget(client, job)
     work.ticket.unlink()
     return report
+
+
+def _ask(work: Work, chat: ChatModel, on_progress: OnProgress) -> BatchReport:
+    """A run with a model in the API's place: one after another, for it answers at once or, the
+    first time, shows what the API takes. Nothing else may answer in its stead.
+    """
+    settings = work.settings
+    settings = replace(settings, chat=replace(settings.chat, concurrency=1, fallback=False))
+    with (
+        open_app(settings, find_store(settings), chat) as app,
+        open_answers(work.out, work.asked, resume=work.resume) as file,
+    ):
+        return run_batch(app, work.asked, file, None, on_progress)
 
 
 def _ended(

@@ -18,7 +18,7 @@ from rag.chat.replies import KeptReplies
 from rag.types import ChatDelta, Message, Usage
 
 # Options of how a reply comes. All others shape it.
-_MANNER = {"deadline_s", "begin_s", "stream", "batch", "fence"}
+_MANNER = {"deadline_s", "begin_s", "stream", "batch", "within", "cancellation", "fence"}
 _DEFAULT_OPTIONS = ChatOptions()
 
 Deltas = Generator[ChatDelta, None, None]

@@ -59,10 +59,8 @@ def batch(
     from rag.batch.questions import read_questions
     from rag.context import Question
 
-    flags = {**asking_flags(k, budget, model, no_cache=no_cache), "chat.concurrency": jobs}
-    if provider:  # one reply shows what the API takes, before the others are asked for
-        flags |= {"chat.concurrency": 1, "chat.fallback": False}
-    settings = common.settings(flags)
+    flags = asking_flags(k, budget, model, no_cache=no_cache)
+    settings = common.settings({**flags, "chat.concurrency": jobs})
     extractive = extractive or not settings.chat_configured
     _check(settings, max_cost, provider, extractive=extractive)
     note_answerer(settings, common.output, extractive=extractive)
