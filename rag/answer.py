@@ -6,14 +6,14 @@
 The command line, the server and the evaluation all consume this stream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from time import perf_counter
 
 from ingest.tokens import count_tokens
 from rag.chat.client import ChatModel, ChatOptions
-from rag.chat.models import model_facts
+from rag.choice import chosen_model, is_easy
 from rag.context import Context, Question, Resources, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
 from rag.explain import trace
@@ -56,6 +56,7 @@ class _Progress:
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.model: str | None = None
+        self.facts = chosen_model(context)
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
@@ -91,8 +92,7 @@ class _Progress:
             return Usage()
         if self.usage.cost_usd is not None:
             return self.usage
-        facts = model_facts(self.context.resources.settings.chat)
-        cost = facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
+        cost = self.facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
         return replace(self.usage, cost_usd=cost)
 
 
@@ -129,11 +129,10 @@ def _abstain(context: Context) -> Iterator[Event]:
     yield Finished(progress.answer("abstained"))
 
 
-def _answer_extractively(context: Context, notice: str = "") -> Iterator[Event]:
+def _answer_extractively(context: Context, notices: Sequence[str] = ()) -> Iterator[Event]:
     """Answer with the documents' own best sentences."""
     progress = _Progress(context, context.retrieval.passages)
-    if notice:
-        progress.warnings.append(notice)
+    progress.warnings += notices
     yield Retrieved(progress.passages, trace(context))
     for sentence, shown in statements(context.asked, context.ranked, context.conflict):
         start = len(progress.grounder.answer)
@@ -147,7 +146,7 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
     """Answer through the chat API, packing less when the model's window is smaller than thought."""
     limits = None
     for attempt in range(_OVERFLOW_RETRIES + 1):
-        prompt = packed_prompt(context, limits)
+        prompt = packed_prompt(context, limits, seconds=_seconds_left(context))
         progress = _Progress(context, prompt.shown)
         progress.model = chat.name
         if attempt:
@@ -171,10 +170,14 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
             return
 
 
-def packed_prompt(context: Context, limits: Limits | None = None) -> Prompt:
-    """The passages packed, by default within the budget and the model's window."""
+def packed_prompt(
+    context: Context, limits: Limits | None = None, *, seconds: float = 0.0
+) -> Prompt:
+    """The passages packed, by default within the budget and the model's window, to find out which
+    may take so many seconds.
+    """
     settings = context.resources.settings
-    budget, window = settings.prompt.budget, model_facts(settings.chat).window
+    budget, window = settings.prompt.budget, chosen_model(context, seconds).window
     return build_prompt(
         context.question.text,
         context.retrieval.passages,
@@ -196,6 +199,9 @@ def _converse(
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
     with closing(chat.stream(prompt.messages, _options(context, prompt.fence))) as deltas:
         for delta in deltas:
+            if delta.notice:
+                progress.warnings.append(delta.notice)
+                continue
             if not started:  # an overflow is known by now: these are the passages that count
                 started = True
                 progress.mark("first_token", asked)
@@ -286,21 +292,26 @@ def _note(progress: _Progress, delta: ChatDelta) -> None:
     progress.usage = delta.usage or progress.usage
     progress.finish_reason = delta.finish_reason or progress.finish_reason
     progress.model = delta.model or progress.model
-    if delta.notice:
-        progress.warnings.append(delta.notice)
+    progress.facts = delta.facts or progress.facts
 
 
 def _options(context: Context, fence: str) -> ChatOptions:
-    chat = context.resources.settings.chat
-    spent = perf_counter() - context.started
+    chat, question = context.resources.settings.chat, context.question
     return ChatOptions(
         temperature=chat.temperature,
         max_tokens=chat.max_tokens,
-        deadline_s=max(0.0, chat.deadline - spent),
-        stream=context.question.stream,
-        batch=context.question.batch,
+        deadline_s=_seconds_left(context),
+        stream=question.stream,
+        batch=question.batch,
+        easy=is_easy(context),
+        cancellation=question.cancellation,
         fence=fence,
     )
+
+
+def _seconds_left(context: Context) -> float:
+    spent = perf_counter() - context.started
+    return max(0.0, context.resources.settings.chat.deadline - spent)
 
 
 def _fail(context: Context, progress: _Progress, error: ChatError) -> Iterator[Event]:
@@ -308,9 +319,10 @@ def _fail(context: Context, progress: _Progress, error: ChatError) -> Iterator[E
     if isinstance(error, ChatIncomplete) and progress.grounder.sentences:
         progress.warnings.append(error.message)
         yield Finished(progress.answer("incomplete"), error)
-    elif context.resources.settings.chat.fallback:
+    elif context.resources.settings.falls_back:
         notice = f"extractive answer, for the chat API failed: {error.message}"
-        yield from _answer_extractively(context, notice)
+        told = [line for line in progress.warnings if line not in context.warnings]
+        yield from _answer_extractively(context, [*told, notice])
     else:
         progress.warnings.append("the chat API failed; these are the passages it would have had")
         yield Finished(progress.answer("failed"), error)

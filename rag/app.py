@@ -1,9 +1,10 @@
 """From settings to held resources: an open store, its embedder and, if configured, a chat model."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ingest.config import DEFAULT_MODEL
 from ingest.embed import Embedder, open_embedder
@@ -13,11 +14,12 @@ from ingest.store import Store
 from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
 from rag.answer import ask, ask_stream
-from rag.chat.client import ChatModel, ChatSettings, OpenAIChat
+from rag.chat.chain import Link, ModelChain
+from rag.chat.client import ChatModel, ChatSettings, OpenAIChat, Upstream
 from rag.chat.embeddings import ApiEmbedder
 from rag.chat.replies import KEPT_REPLIES, KeptReplies
 from rag.chat.reuse import ReusingChat
-from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
+from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
 from rag.preview import Preview, preview
@@ -70,9 +72,16 @@ def open_app(
 ) -> Iterator[App]:
     """Open the store for reading, with the embedding model it was built with.
 
-    `instead` stands in the place of the configured chat API.
+    `instead` stands in the place of the configured models.
     """
-    with Store.open(store_folder) as store, open_chat(settings, store_folder, instead) as chat:
+    with ExitStack() as held:
+        store = held.enter_context(Store.open(store_folder))
+        chat: ModelChain | None = None
+        if settings.chat_configured:
+            kept = KeptReplies(store_folder / KEPT_REPLIES, settings.cache.max_mb * 1_000_000)
+            held.callback(kept.close)
+            chat = open_chat(settings, kept if settings.cache.answers else None, instead)
+            held.callback(chat.close)
         resources = Resources(
             store,
             own_embedder(settings, store.settings.model),
@@ -81,6 +90,7 @@ def open_app(
             open_judge(settings, chat),
             open_reranker(settings),
             read_calibration(store_folder),
+            chat.facts if chat else None,
         )
         yield App(resources)
 
@@ -103,33 +113,30 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     return open_embedder(model, settings.embedding.engine)
 
 
-@contextmanager
 def open_chat(
-    settings: Settings, store_folder: Path, instead: ChatModel | None = None
-) -> Iterator[ChatModel | None]:
-    """The configured chat model with all that stands around it; None where there is none."""
-    if not settings.chat_configured:
-        yield None
-        return
-    with open_client(settings) as client:
-        chat = instead or client
-        if not settings.cache.answers:
-            yield chat
-            return
-        kept = KeptReplies(store_folder / KEPT_REPLIES, settings.cache.max_mb * 1_000_000)
-        with closing(kept):
-            yield ReusingChat(chat, settings.chat.base_url, kept)
+    settings: Settings, kept: KeptReplies | None = None, instead: ChatModel | None = None
+) -> ModelChain:
+    """The configured models; no connection is made before the first question.
+
+    With `kept`, none of them is asked the same twice.
+    """
+    writer = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    sections = [writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
+    upstreams: dict[str, Upstream] = {}
+    for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
+        host = urlsplit(_url(chat)).netloc.rpartition("@")[2]
+        upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
+    links = []
+    for chat in sections:
+        own = ChatSettings(_url(chat), chat.api_key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+        client = OpenAIChat(own, upstream=upstreams[_url(chat)])
+        asked = instead or client
+        links.append(Link(chat, client, ReusingChat(asked, _url(chat), kept) if kept else asked))
+    return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
 
 
-def open_client(settings: Settings) -> OpenAIChat:
-    """The configured chat API; no connection is made before the first question."""
-    return OpenAIChat(
-        ChatSettings(
-            base_url=settings.chat.base_url or OPENAI_URL,
-            api_key="" if settings.key_withheld else settings.chat.api_key,
-            model=settings.chat.model,
-        )
-    )
+def _url(chat: ChatSection) -> str:
+    return (chat.base_url or OPENAI_URL).rstrip("/")
 
 
 def sync_settings(

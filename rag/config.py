@@ -6,32 +6,19 @@ in `rag config show` follow from it.
 """
 
 import os
-import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
 from ingest.loaders.options import DEFAULT_OPTIONS
+from rag.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model
+from rag.sources import MODELS, Origin, convert, from_project, read_sources
 
-Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"]
-
-CONFIG_FILE = "rag.toml"
 STORE_FOLDER = ".rag"
 OPENAI_URL = "https://api.openai.com/v1"
-
-# A project folder may come from a stranger; what it says must not redirect a person's own key, nor
-# have a model loaded.
-_PROJECT_ORIGINS = (".env", "rag.toml")
-
-_ALIASES = {
-    "OPENAI_API_KEY": "chat.api_key",
-    "OPENAI_API_BASE": "chat.base_url",
-    "OPENAI_BASE_URL": "chat.base_url",  # the newer name wins over the older one
-    "RAG_MODEL": "chat.model",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +26,10 @@ class ChatSection:
     """The chat API. `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
-    per million tokens; 0 is what rag/chat/models.toml lists.
+    per million tokens; 0 is what rag/chat/models.toml lists. `rpm` and `tpm` are requests and
+    tokens a minute, 0 for what the API tells; `concurrency` requests are under way at once.
+    `model` may be the name of a table [models.NAME], or "auto" for `small` where a question is
+    easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last.
     """
 
     base_url: str = ""
@@ -53,6 +43,11 @@ class ChatSection:
     price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
+    fallbacks: tuple[str, ...] = ()
+    small: str = ""
+    large: str = ""
+    rpm: int = 0
+    tpm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +128,11 @@ class CacheSection:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that can be set, frozen at the edge and passed down."""
+    """Everything that can be set, frozen at the edge and passed down.
+
+    `chat` is the model that writes; `small` answers easy questions where one was named, and
+    `fallbacks` what `chat` cannot. `withheld` are base URLs of a project's file that got no key.
+    """
 
     chat: ChatSection = ChatSection()
     retrieval: RetrievalSection = RetrievalSection()
@@ -144,6 +143,9 @@ class Settings:
     cache: CacheSection = CacheSection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    small: ChatSection | None = None
+    fallbacks: tuple[ChatSection, ...] = ()
+    withheld: tuple[str, ...] = ()
 
     @property
     def index(self) -> IndexSettings:
@@ -154,6 +156,11 @@ class Settings:
     def chat_configured(self) -> bool:
         """Whether a chat API was named at all, by a key or by a base URL."""
         return bool(self.chat.base_url or self.chat.api_key)
+
+    @property
+    def falls_back(self) -> bool:
+        """Whether the documents' own sentences stand in where no model answers."""
+        return self.chat.fallback or EXTRACTIVE in self.chat.fallbacks
 
     @property
     def own_model(self) -> str:
@@ -171,7 +178,7 @@ class Settings:
 
     def from_project(self, name: str) -> bool:
         """Whether a setting comes from a file of the project, which may be a stranger's."""
-        return self.origins.get(name) in _PROJECT_ORIGINS
+        return from_project(self.origins.get(name, "default"))
 
 
 def refuse_project_model(settings: Settings, name: str) -> None:
@@ -207,13 +214,20 @@ def load_settings(
     folder = folder or Path.cwd()
     environment = os.environ if environment is None else environment
     found: dict[str, tuple[Origin, Any]] = {}
-    for origin, values in _sources(folder, config, environment):
+    models: dict[str, NamedModel] = {}
+    kinds = _types()
+    for origin, values in read_sources(folder, config, environment, kinds):
         for name, value in values.items():
-            found[name] = (origin, _convert(name, value, origin))
+            if name.startswith(MODELS):
+                # A name comes from one file whole: else one file's key met another's address.
+                readable = None if from_project(origin) else environment
+                models[name.removeprefix(MODELS)] = read_model(name, value, origin, readable)
+            else:
+                found[name] = (origin, convert(name, value, kinds[name], origin))
     for name, value in (flags or {}).items():
         if value is not None:
-            found[name] = ("flag", _convert(name, value, "flag"))
-    return _build(found)
+            found[name] = ("flag", convert(name, value, kinds[name], "flag"))
+    return _with_models(_build(found), models)
 
 
 def find_store(settings: Settings, folder: Path | None = None, *, create: bool = False) -> Path:
@@ -257,9 +271,7 @@ def setting_value(settings: Settings, name: str) -> Any:
 
 def _types() -> dict[str, type]:
     sections = {
-        f.name: get_type_hints(type(f.default))
-        for f in fields(Settings)
-        if f.name not in {"store", "origins"}
+        f.name: get_type_hints(type(f.default)) for f in fields(Settings) if is_dataclass(f.default)
     }
     nested = {
         f"{section}.{name}": kind
@@ -269,89 +281,6 @@ def _types() -> dict[str, type]:
     return {**nested, "store": str}
 
 
-def _sources(
-    folder: Path, config: Path | None, environment: Mapping[str, str]
-) -> Iterator[tuple[Origin, Mapping[str, Any]]]:
-    """Each source's settings by name, the weakest first."""
-    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    user_file = home / "ragcite" / CONFIG_FILE
-    if user_file.is_file():
-        yield "user rag.toml", _read_toml(user_file)
-    if config is not None:
-        if not config.is_file():
-            raise UsageError(f"no such configuration file: {config}", "check --config")
-        yield "rag.toml", _read_toml(config)
-    elif (project_file := _nearest(folder, CONFIG_FILE)) is not None:
-        yield "rag.toml", _read_toml(project_file)
-    if (dotenv := _nearest(folder, ".env")) is not None:
-        yield ".env", _from_environment(_read_dotenv(dotenv))
-    yield "environment", _from_environment(environment)
-
-
-def _nearest(folder: Path, name: str) -> Path | None:
-    return next((p / name for p in (folder, *folder.parents) if (p / name).is_file()), None)
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}", "mend the file, or remove it") from error
-    known = _types()
-    values: dict[str, Any] = {}
-    for section, content in data.items():
-        entries = content if isinstance(content, dict) else {"": content}
-        for key, value in entries.items():
-            name = f"{section}.{key}" if key else section
-            if name not in known:
-                raise UsageError(
-                    f"unknown setting {name!r} in {path}", "`rag config show` lists the settings"
-                )
-            values[name] = value
-    return values
-
-
-def _read_dotenv(path: Path) -> dict[str, str]:
-    from dotenv import dotenv_values
-
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
-
-
-def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    values = {}
-    for variable, name in _ALIASES.items():
-        if environment.get(variable):
-            values[name] = environment[variable]
-    for name in _types():
-        variable = "RAG_" + name.replace(".", "_").upper()
-        if environment.get(variable):
-            values[name] = environment[variable]
-    return values
-
-
-def _convert(name: str, value: Any, origin: Origin) -> Any:
-    kind = _types()[name]
-    try:
-        converted = _to_bool(value) if kind is bool else kind(value)
-    except (TypeError, ValueError):
-        raise UsageError(
-            f"{name} = {value!r} ({origin}) is not a valid {kind.__name__}",
-            f"set {name} to a {kind.__name__}",
-        ) from None
-    if isinstance(converted, int | float) and converted < 0:
-        raise UsageError(f"{name} = {value!r} ({origin}) is negative", f"set {name} to 0 or more")
-    return converted
-
-
-def _to_bool(value: Any) -> bool:
-    names = {"1": True, "true": True, "yes": True, "on": True}
-    names |= {"0": False, "false": False, "no": False, "off": False}
-    text = str(value).strip().lower()
-    if text not in names:
-        raise ValueError(text)
-    return names[text]
-
-
 def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
     settings = Settings(origins={name: origin for name, (origin, _) in found.items()})
     for name, (_, value) in found.items():
@@ -359,6 +288,40 @@ def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
         changed = replace(getattr(settings, section), **{key: value}) if key else value
         settings = replace(settings, **{section: changed})
     return _checked(settings)
+
+
+def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settings:
+    """Put named models in the place of their names. Raises UsageError for a name without table."""
+    url = settings.chat.base_url or OPENAI_URL
+    own = replace(settings.chat, api_key="") if settings.key_withheld else settings.chat
+    withheld = [own.base_url] if settings.key_withheld else []
+
+    def named(name: str) -> ChatSection:
+        model = models.get(name)
+        if not name:
+            hint = "set both to names of tables [models.NAME]"
+            raise UsageError('chat.model is "auto", but chat.small or chat.large is empty', hint)
+        if model is None:
+            hint = f"add a table [models.{name}] to rag.toml"
+            raise UsageError(f"no model is named {name!r}", hint)
+        withheld.extend([model.base_url or url] if model.withheld else [])
+        return put_in(own, name, model, url)
+
+    chat, origins = settings.chat, dict(settings.origins)
+    automatic = chat.model == AUTO
+    writer = chat.large if automatic else chat.model
+    if automatic or writer in models:
+        chat = named(writer)
+        if models[writer].base_url:  # it has come with its own key, or with none
+            origins |= dict.fromkeys(("chat.base_url", "chat.api_key"), models[writer].origin)
+    return replace(
+        settings,
+        chat=chat,
+        small=named(chat.small) if automatic else None,
+        fallbacks=tuple(named(name) for name in chat.fallbacks if name != EXTRACTIVE),
+        withheld=tuple(dict.fromkeys(withheld)),
+        origins=origins,
+    )
 
 
 def _checked(settings: Settings) -> Settings:

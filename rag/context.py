@@ -1,6 +1,7 @@
 """One question before an answerer starts: what it is asked of, and what was found for it."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
 
@@ -10,6 +11,7 @@ from ingest.filters import Filter
 from ingest.store import Store
 from ingest.words import terms
 from rag.abstain import DEFAULT, Calibration, Judgement, judge
+from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel
 from rag.config import Settings
 from rag.extractive.asked import Asked, analyse
@@ -19,7 +21,7 @@ from rag.grounding.verify import Idf, Verifier, inverse_frequency
 from rag.retrieval.query import corrected, store_languages
 from rag.retrieval.rerank import Rerank
 from rag.retrieval.retrieve import Retrieval, retrieve
-from rag.types import Message
+from rag.types import Message, ModelFacts
 
 _MAX_QUESTION_CHARACTERS = 4000
 
@@ -28,7 +30,7 @@ _MAX_QUESTION_CHARACTERS = 4000
 class Question:
     """What is asked, and how: `history` holds earlier turns, oldest first.
 
-    Nobody waits for the answer to a `batch` question: those of people go first.
+    `batch` lets other questions go first; `cancellation` calls it off from any thread.
     """
 
     text: str
@@ -38,13 +40,16 @@ class Question:
     strict: bool = False
     stream: bool = True
     batch: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What answering needs; `chat` is None where no chat API is configured.
 
-    `judge` is None where counted words alone decide what is supported.
+    `judge` is None where counted words alone decide what is supported. `model` says what is known
+    of the model for an easy question or another, and how many seconds it may take to find out; it
+    is None where the settings alone say it.
     """
 
     store: Store
@@ -54,6 +59,7 @@ class Resources:
     judge: Verifier | None = None
     rerank: Rerank | None = None
     calibration: Calibration = DEFAULT
+    model: Callable[[float, bool], ModelFacts] | None = None
 
 
 @dataclass(frozen=True, slots=True)

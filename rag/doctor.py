@@ -8,9 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
-from rag.app import open_client, own_embedder
+from rag.app import open_chat, own_embedder
 from rag.config import Settings, find_store
-from rag.types import Message
+from rag.types import ChatDelta, Message
 
 _LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")
 
@@ -83,7 +83,7 @@ def _index(settings: Settings) -> str:
 def _chat(settings: Settings) -> str:
     if not settings.chat_configured:
         return "none configured: answers are extractive"
-    chat = open_client(settings)
+    chat = open_chat(settings)
     try:
         _first_words(chat.stream([Message("user", "Reply with the word yes.")]))
     finally:
@@ -91,7 +91,9 @@ def _chat(settings: Settings) -> str:
     return f"{settings.chat.model} answers"
 
 
-def _first_words(deltas: Iterator[object]) -> None:
+def _first_words(deltas: Iterator[ChatDelta]) -> None:
     """Wait for the first piece of a reply, and hang up."""
-    for _ in deltas:
+    for delta in deltas:
+        if delta.notice:
+            raise RagError(delta.notice, "mend that model, or name another: chat.model")
         break

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rag.answer import packed_prompt
-from rag.chat.models import ModelFacts, model_facts
+from rag.choice import chosen_model
 from rag.context import Question, Resources, prepare
 from rag.explain import trace
 from rag.prompt import Prompt
+from rag.types import ModelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class Preview:
 def preview(question: Question, resources: Resources) -> Preview:
     """Retrieve and pack; raises UsageError for a question that cannot be asked."""
     context = prepare(question, resources)
-    prompt = packed_prompt(context)
+    prompt, facts = packed_prompt(context), chosen_model(context)
     extracts = question.extractive or not resources.settings.chat_configured
     return Preview(
         question=question.text,
         action="abstain" if context.judgement.abstains else "extract" if extracts else "ask",
         confidence=context.judgement.confidence,
-        model=resources.settings.chat.model,
-        facts=model_facts(resources.settings.chat),
+        model=facts.name,
+        facts=facts,
         prompt=prompt,
         trace=trace(context, prompt),
     )

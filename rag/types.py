@@ -109,10 +109,33 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model: a window in tokens, and prices in US dollars per million tokens; 0
+    is unknown.
+
+    `as_of` is the month of listed prices; "" for prices from the settings.
+    """
+
+    window: int = 0
+    price_in: float = 0.0
+    price_out: float = 0.0
+    as_of: str = ""
+    name: str = field(default="", compare=False)
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """US dollars, None where a price is unknown."""
+        if not (self.price_in and self.price_out):
+            return None
+        millionths = prompt_tokens * self.price_in + completion_tokens * self.price_out
+        return round(millionths / 1e6, 8)
+
+
+@dataclass(frozen=True, slots=True)
 class ChatDelta:
     """A piece of a chat reply: text, or at the end the usage and the reason it ended.
 
-    `notice` is what the reader of the answer should know about how it came.
+    `notice` is a line for the reader of the answer, and stands alone. `retries` and `facts` come
+    with the reason: tries that had failed before, and what is known of the model that answered.
     """
 
     text: str = ""
@@ -120,6 +143,8 @@ class ChatDelta:
     usage: Usage | None = None
     model: str | None = None
     notice: str = ""
+    retries: int = 0
+    facts: ModelFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,20 @@ from ingest.errors import UsageError
 from rag.answer import ABSTENTION, ask, ask_stream
 from rag.app import open_app
 from rag.chat.client import ChatOptions
+from rag.choice import is_easy
 from rag.config import load_settings
-from rag.context import Question, Resources
+from rag.context import Question, Resources, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow, ChatUnavailable
-from rag.types import ChatDelta, Delta, Finished, Message, Retrieved, SentenceDone, Usage
+from rag.types import (
+    ChatDelta,
+    Delta,
+    Finished,
+    Message,
+    ModelFacts,
+    Retrieved,
+    SentenceDone,
+    Usage,
+)
 
 LEAVE = "How many days of paid leave does an employee have?"
 GOOD = "Every employee has 28 days of paid leave a year."
@@ -187,6 +197,51 @@ def test_a_configured_fallback_answers_extractively(resources: Resources) -> Non
 
     assert (answer.status, answer.answerer) == ("answered", "extractive")
     assert "no connection" in answer.warnings[0]
+
+
+def test_who_stood_in_is_a_warning_and_sets_the_price(resources: Resources) -> None:
+    """A notice is no part of the text; tokens cost what the model that answered charges."""
+    facts = ModelFacts(price_in=1.0, price_out=2.0)
+    last = ChatDelta("", "stop", Usage(1000, 100), "m-2", facts=facts)
+
+    answer = answer_of(resources, ChatDelta(notice="m-2 was asked"), GOOD, last)
+
+    assert answer.answer == GOOD[:-1] + " [1]."
+    assert (answer.model, answer.usage.cost_usd) == ("m-2", 0.0012)
+    assert answer.warnings == ("m-2 was asked",)
+
+
+def test_the_extractive_answer_may_stand_last(resources: Resources) -> None:
+    """Where no model answered, the answer says of each why."""
+    chat = ScriptedChat([ChatDelta(notice="m-2 was asked"), ChatUnavailable("m-2 is down")])
+    last_resort = with_chat(resources, fallbacks=("extractive",))
+
+    answer = ask(Question(LEAVE), replace(last_resort, chat=chat))
+
+    assert (answer.status, answer.answerer) == ("answered", "extractive")
+    assert answer.warnings == (
+        "m-2 was asked",
+        "extractive answer, for the chat API failed: m-2 is down",
+    )
+
+
+@pytest.mark.parametrize(
+    ("question", "easy"),
+    [
+        (LEAVE, True),
+        ("What does the board of safety think of the colour of the pump in first class?", False),
+        (f"{LEAVE} {'And what else should they know? ' * 4}", False),
+    ],
+    ids=["one passage", "many passages", "long"],
+)
+def test_a_small_model_gets_what_one_passage_surely_answers(
+    resources: Resources, question: str, easy: bool
+) -> None:
+    """Short, sure, and in one place: else the question goes to the large model."""
+    history = (Message("user", "Hello."), Message("assistant", "Hello."))
+
+    assert is_easy(prepare(Question(question), resources)) is easy
+    assert not is_easy(prepare(Question(question, history=history), resources))
 
 
 def test_overflow_packs_less_and_says_so(resources: Resources) -> None:

@@ -58,6 +58,9 @@ class BatchHandler(Handler):
             self.server.looks += 1
             self.give(self.batch())
             return
+        if "/files/" not in self.path:
+            self.send(404, b"{}")
+            return
         name = self.path.split("/")[-2]
         rows = [self.row(request) for request in self.server.requests]
         wanted = [row for row in rows if bool(row["error"]) == (name == "file-errors")]

@@ -4,13 +4,13 @@ import gzip
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 import httpx
 import pytest
+from wire import CHUNKED, HEAD, Step, Wire, chunk, events, piece
 
 from ingest.errors import UsageError
 from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat, Timing
@@ -31,17 +31,6 @@ KEY = "sk-test-0123456789abcdef"
 HOST = "api.example.test"
 
 
-def piece(text: object = None, finish: str | None = None, **extra: object) -> dict[str, object]:
-    """One chunk of a stream; further fields of the delta by name."""
-    delta = {**({} if text is None else {"content": text}), **extra}
-    return {"model": "m-1", "choices": [{"delta": delta, "finish_reason": finish}]}
-
-
-def events(*payloads: object, done: bool = True) -> bytes:
-    lines = [f"data: {json.dumps(payload)}\n\n" for payload in payloads]
-    return "".join(lines + ["data: [DONE]\n\n"] * done).encode()
-
-
 ANSWER = events(piece("It is "), piece("a pen."), piece("", "stop"))
 NO_DONE = events(piece("It is "), piece("a pen."), done=False)
 
@@ -54,13 +43,13 @@ class Clock:
     random: float = 1.0
     sleeps: list[float] = field(default_factory=list)
 
-    def sleep(self, seconds: float) -> None:
+    def wait(self, _: threading.Condition, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.time += seconds
 
     @property
     def timing(self) -> Timing:
-        return Timing(lambda: self.time, lambda: self.time, self.sleep, lambda: self.random)
+        return Timing(lambda: self.time, lambda: self.time, lambda: self.random, self.wait)
 
 
 @dataclass(frozen=True)
@@ -150,6 +139,19 @@ def test_request_of_a_whole_reply_leaves_out_what_is_not_set() -> None:
     ask(api, ChatOptions(None, None, stream=False))
 
     assert {"model", "messages", "stream"} == api.bodies[0].keys()
+
+
+def test_a_schema_is_asked_for_and_left_out_where_it_is_not_known() -> None:
+    """The form of structured output; an API that refuses it is asked without."""
+    api = Api(error(400, "response_format is not supported"), reply(ANSWER))
+
+    ask(api, ChatOptions(schema={"type": "object"}))
+
+    assert api.bodies[0]["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "reply", "strict": True, "schema": {"type": "object"}},
+    }
+    assert "response_format" not in api.bodies[1]
 
 
 def test_answers_are_capped_in_tokens() -> None:
@@ -371,6 +373,21 @@ def test_bodies_are_capped(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (gzip.compress(b": ping\n\n" * (8 << 20)), "gzip"),
+        (gzip.compress(gzip.compress(ANSWER)), "gzip, gzip"),
+        (ANSWER, "br"),
+    ],
+    ids=["bomb", "packed twice", "not asked for"],
+)
+def test_bodies_are_measured_unpacked(body: bytes, encoding: str) -> None:
+    """Packed bodies count as what they become, and one layer of packing is all there may be."""
+    with pytest.raises(ChatUnavailable, match=r"over-long|decoded"):
+        ask(Api(reply(body, content_encoding=encoding)))
+
+
+@pytest.mark.parametrize(
     ("body", "said"),
     [
         (events(piece("", "stop")), "the model gave no answer"),
@@ -522,7 +539,7 @@ def test_wait_is_the_one_the_api_asks_for(headers: dict[str, str], waited: float
 
     ask(api, clock=clock)
 
-    assert [waited] == clock.sleeps
+    assert waited == sum(clock.sleeps)
 
 
 @pytest.mark.parametrize(
@@ -639,85 +656,15 @@ def test_key_does_not_follow_a_redirect() -> None:
     assert [request.url.host for request in api.requests] == [HOST]
 
 
-# --- real sockets ------------------------------------------------------------------------------
-
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-Step = bytes | float | str
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
 WHOLE_REPLY = CHUNKED + chunk(ANSWER) + b"0\r\n\r\n"
 
-
-class Wire:
-    """A server that plays one script of steps for each request: bytes to send, seconds to sleep,
-    "close", "reset", or "watch" to wait for the client to hang up.
-    """
-
-    def __init__(self, *scripts: list[Step]) -> None:
-        self.scripts = list(scripts)
-        self.connections = 0
-        self.requests = 0
-        self.completed = 0
-        self.hung_up = threading.Event()
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self.listener.getsockname()[1]}/v1"
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self) -> None:
-        with suppress(OSError):  # the listener is closed at the end
-            while True:
-                connection, _ = self.listener.accept()
-                self.connections += 1
-                threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection: socket.socket) -> None:
-        with suppress(OSError), connection:
-            while self.scripts and read_request(connection):
-                self.requests += 1
-                for step in self.scripts.pop(0):
-                    if not self.play(connection, step):
-                        return
-                self.completed += 1
-
-    def play(self, connection: socket.socket, step: Step) -> bool:
-        if isinstance(step, bytes):
-            connection.sendall(step)
-        elif isinstance(step, float):
-            time.sleep(step)
-        elif step == "watch":
-            connection.settimeout(10)
-            with suppress(ConnectionError):
-                connection.recv(1)
-            self.hung_up.set()
-        elif step == "reset":
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        return step not in ("close", "reset")
-
-
-def read_request(connection: socket.socket) -> bool:
-    """Read one whole request; False when the client has gone."""
-    data = b""
-    while b"\r\n\r\n" not in data:
-        received = connection.recv(65536)
-        if not received:
-            return False
-        data += received
-    head, _, body = data.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
-    while len(body) < length:
-        body += connection.recv(65536)
-    return True
+# --- real sockets ------------------------------------------------------------------------------
 
 
 @contextmanager
 def served(*scripts: list[Step], **settings: float) -> Iterator[tuple[Wire, OpenAIChat]]:
     wire = Wire(*scripts)
-    timing = Timing(sleep=lambda _: None)
+    timing = Timing(random=lambda: 0.0)
     with (
         closing(wire.listener),
         OpenAIChat(ChatSettings(wire.url, **settings), None, timing) as chat,
@@ -897,7 +844,7 @@ def test_no_server_is_said_in_words() -> None:
     """A refused connection names host, reason and setting."""
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
         port = listener.getsockname()[1]
-    timing = Timing(sleep=lambda _: None)
+    timing = Timing(random=lambda: 0.0)
 
     with (
         pytest.raises(ChatUnavailable, match=rf"connect to 127.0.0.1:{port}: .*refused") as caught,

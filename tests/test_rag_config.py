@@ -62,7 +62,8 @@ def test_every_setting_has_its_variable(tmp_path: Path) -> None:
     """RAG_<SECTION>_<NAME> sets any setting."""
     for name in setting_names():
         kind = type(setting_value(load(tmp_path), name))
-        value = {bool: "true", int: "100", float: "1.0", str: "x"}[kind]
+        values = {bool: "true", int: "100", float: "1.0", str: "x", tuple: "extractive"}
+        value = values[kind]
         variable = "RAG_" + name.replace(".", "_").upper()
 
         settings = load(tmp_path, {variable: value})

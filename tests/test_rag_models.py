@@ -2,8 +2,9 @@
 
 import pytest
 
-from rag.chat.models import ModelFacts, model_facts
+from rag.chat.models import model_facts
 from rag.config import ChatSection
+from rag.types import ModelFacts
 
 
 def facts(model: str, base_url: str = "", **settings: float) -> ModelFacts:

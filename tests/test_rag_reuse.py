@@ -18,6 +18,7 @@ from eval.benchmarks.hashes import HashEmbedder
 from ingest.filters import parse_filters
 from ingest.sync import sync
 from rag.app import open_app, sync_settings
+from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatOptions
 from rag.chat.replies import KeptReplies
 from rag.chat.reuse import ReusingChat
@@ -251,6 +252,27 @@ def test_who_leaves_does_not_end_it_for_the_others(kept: KeptReplies) -> None:
 
     assert text(list(second)) == "days."
     assert (model.calls, model.closed) == (1, 1)
+
+
+def test_who_calls_it_off_does_not_for_the_others(kept: KeptReplies) -> None:
+    """A reader's cancellation reaches the model once all who wait have called it off."""
+    seen: list[Cancellation] = []
+
+    class Cancellable(Model):
+        def stream(self, messages, options=OPTIONS):
+            seen.append(options.cancellation)
+            return super().stream(messages, options)
+
+    chat = ReusingChat(Cancellable(), "here", kept)
+    wishes = [Cancellation(), Cancellation()]
+    readers = [chat.stream(prompt(), ChatOptions(cancellation=wish)) for wish in wishes]
+    for reader in readers:
+        next(reader)
+
+    wishes[0].cancel()
+    assert [each.wished for each in seen] == [False]
+    wishes[1].cancel()
+    assert [each.wished for each in seen] == [True]
 
 
 def test_the_last_who_leaves_frees_the_upstream(kept: KeptReplies) -> None:

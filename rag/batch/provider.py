@@ -8,7 +8,8 @@ changed in the meantime there is none, and the question is to be asked anew.
 
 import json
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from ingest.errors import UsageError
 from ingest.sync import OnProgress, Progress
-from rag.app import open_app, open_client
+from rag.app import open_app, open_chat
 from rag.batch.answers import open_answers
 from rag.batch.questions import Asked
 from rag.batch.report import BatchReport
@@ -25,11 +26,11 @@ from rag.chat import batches
 from rag.chat.batches import Job
 from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
 from rag.chat.failures import Peer
-from rag.chat.models import ModelFacts, model_facts
+from rag.chat.models import model_facts
 from rag.chat.reuse import request_secret
 from rag.config import Settings, find_store
 from rag.errors import ChatRejected, ChatUnavailable
-from rag.types import ChatDelta, Message, Usage
+from rag.types import ChatDelta, Message, ModelFacts, Usage
 
 _SHARE_OF_PRICE = 0.5  # OpenAI's, and that of those who offer its endpoint
 _POLL_S = 20.0
@@ -123,6 +124,13 @@ class Work:
         return batch
 
 
+@contextmanager
+def _client(settings: Settings) -> Iterator[OpenAIChat]:
+    """The client of the model that writes."""
+    with closing(open_chat(settings)) as chain:
+        yield chain.client
+
+
 def submit(work: Work, on_progress: OnProgress) -> Job | None:
     """Write the rows that need no reply, and begin a batch for the rest; None where all is done.
 
@@ -131,7 +139,7 @@ def submit(work: Work, on_progress: OnProgress) -> Job | None:
     if work.ticket.exists():
         hint = f"wait for it with --provider collect, or delete {work.ticket}"
         raise UsageError("a batch is under way for this output", hint)
-    with open_client(work.settings) as client:
+    with _client(work.settings) as client:
         deferring = DeferringChat(client)
         _ask(work, deferring, on_progress)
         if not deferring.lines:
@@ -144,7 +152,7 @@ def submit(work: Work, on_progress: OnProgress) -> Job | None:
 
 def look_up(work: Work) -> Job:
     """How the batch stands. Raises ChatError, UsageError."""
-    with open_client(work.settings) as client:
+    with _client(work.settings) as client:
         return batches.look_up(client, work.batch)
 
 
@@ -155,7 +163,7 @@ def collect(
 
     Raises ChatError, UsageError.
     """
-    with open_client(work.settings) as client:
+    with _client(work.settings) as client:
         job = _ended(client, work.batch, on_progress, sleep)
         if job.status == "failed":
             work.ticket.unlink()
@@ -173,7 +181,8 @@ def _ask(work: Work, chat: ChatModel, on_progress: OnProgress) -> BatchReport:
     first time, shows what the API takes. Nothing else may answer in its stead.
     """
     settings = work.settings
-    settings = replace(settings, chat=replace(settings.chat, concurrency=1, fallback=False))
+    chat_alone = replace(settings.chat, concurrency=1, fallback=False, fallbacks=())
+    settings = replace(settings, chat=chat_alone, small=None, fallbacks=())
     with (
         open_app(settings, find_store(settings), chat) as app,
         open_answers(work.out, work.asked, resume=work.resume) as file,

@@ -1,45 +1,38 @@
 """The chat API: the `ChatModel` seam, and its implementation for OpenAI-compatible servers, which
 gives embeddings too.
 
-httpx is imported only here, and only when a client is opened. The rules are: at most
-`attempts` tries within one deadline; a stream is tried again only while nothing of it was shown;
-the key goes to the base URL alone (redirects are not followed).
+The rules are: at most `attempts` tries within one deadline, each behind the server's gate
+(rag/chat/gate.py) and breaker (rag/chat/breaker.py); a stream is tried again only while nothing of
+it was shown.
 """
 
-import random
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass, field
-from ipaddress import ip_address
-from itertools import islice
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit
 
-from ingest.errors import UsageError
-from rag.chat.failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
-from rag.chat.patience import SHORTEST_WAIT_S, Patience, bounded
+from rag.chat.breaker import Breaker
+from rag.chat.failures import Failed
+from rag.chat.gate import Gate, Wish
+from rag.chat.http import ChatSettings, Connection, Exchange
+from rag.chat.pace import Pace
+from rag.chat.patience import REAL_TIMING, Patience, Timing
 from rag.chat.wire import ChatOptions, EmbeddingReply, Reply, embedding_body, request_body
-from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
+from rag.errors import ChatIncomplete, ChatRateLimited
 from rag.types import ChatDelta, Message
 
 if TYPE_CHECKING:
-    import httpx
+    from rag.chat.http import Transport
 
-__all__ = ["ChatModel", "ChatOptions", "ChatSettings", "OpenAIChat", "Timing"]
+__all__ = ["ChatModel", "ChatOptions", "ChatSettings", "OpenAIChat", "Timing", "Upstream"]
 
+DEFAULT_CONCURRENCY = 8
 _LONGEST_DEADLINE_S = 86_400.0  # "inf" would not fit a socket's time-out
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
-_AFTER_FINISH_S = 5.0  # for a last chunk with usage, and [DONE], which some servers never send
-_DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can be used again
-_ERROR_BODY_S = 5.0
-_ERROR_BODY_BYTES = 64 * 1024
-_KEEP_ALIVE_S = 30.0
-_CALL_S = 600.0
-_CALL_BYTES = 1 << 30
+_CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
 _DEFAULT_OPTIONS = ChatOptions()
 
 
@@ -56,39 +49,44 @@ class ChatModel(Protocol):
         """Yield the reply's text as it comes, then one delta with its finish reason and usage.
 
         That last delta's `finish_reason` is "length" where a limit cut the answer off; `usage` is
-        None where the API gave none. Reasoning is never yielded. Raises ChatError. Closing the
-        generator frees the connection at once.
+        None where the API gave none. Reasoning is never yielded. A delta with a `notice` holds
+        nothing else: it tells what a reader of the answer should know. Raises ChatError. Closing
+        the generator frees the connection at once; `options.cancellation` does from any thread.
         """
 
 
+class Upstream:
+    """What all questions to one server share, whichever model of it they ask."""
+
+    def __init__(self, host: str, concurrency: int, timing: Timing = REAL_TIMING) -> None:
+        self.gate = Gate(host, concurrency, timing)
+        self.breaker = Breaker(host, timing)
+        self._timing = timing
+
+    @contextmanager
+    def turn(self, wish: Wish) -> Iterator[None]:
+        """Hold a turn within the block, which asks the server once. Raises Failed."""
+        with self.gate.turn(wish):
+            self.breaker.check(patient=wish.batch)
+            began = self._timing.monotonic()
+            try:
+                yield
+            except Failed as failed:
+                self.breaker.note(failed)
+                if isinstance(failed.error, ChatRateLimited):
+                    self.gate.slow_down(wish, began, failed.retry_after)
+                raise
+            self.breaker.note(None)
+            self.gate.speed_up()
+
+
 @dataclass(frozen=True, slots=True)
-class ChatSettings:
-    """Where the API is and how long it may take; times are in seconds.
+class _Asking:
+    """A question on its way: its next request, and the reading of the clock when all must end."""
 
-    `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
-    a reply that is not streamed is bounded by the deadline alone.
-    """
-
-    base_url: str = "https://api.openai.com/v1"
-    api_key: str = field(default="", repr=False)
-    model: str = "gpt-4o-mini"
-    connect_s: float = 5.0
-    first_byte_s: float = 60.0
-    idle_s: float = 30.0
-    attempts: int = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The clocks, the sleep and the random number in 0..1 that retries use."""
-
-    monotonic: Callable[[], float] = time.monotonic
-    now: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
-    random: Callable[[], float] = random.random
-
-
-_REAL_TIMING = Timing()
+    wish: Wish
+    options: ChatOptions
+    deadline: float
 
 
 class OpenAIChat:
@@ -97,26 +95,21 @@ class OpenAIChat:
     def __init__(
         self,
         settings: ChatSettings,
-        transport: "httpx.BaseTransport | None" = None,
-        timing: Timing = _REAL_TIMING,
+        transport: "Transport | None" = None,
+        timing: Timing = REAL_TIMING,
+        upstream: Upstream | None = None,
     ) -> None:
-        """Connect to nothing yet. Raises UsageError for a base URL or key that cannot be used."""
-        import httpx
+        """Connect to nothing yet; `upstream` is shared with other clients of the same server.
 
+        Raises UsageError for a base URL or key that cannot be used.
+        """
         self._settings = settings
         self._timing = timing
-        key = _checked_key(settings.api_key)
-        self._url, host = _endpoint(settings.base_url)
-        self._peer = Peer(host, key)
+        self._connection = Connection(settings, transport, timing)
+        host = self._connection.peer.host
+        self._upstream = upstream or Upstream(host, DEFAULT_CONCURRENCY, timing)
+        self._pace = Pace(settings.rpm, settings.tpm)
         self._dropped: frozenset[str] = frozenset()
-        headers = {"Accept-Encoding": "identity", "User-Agent": "ragcite"}
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        self._client = httpx.Client(
-            transport=bounded(transport or _open_transport(self._url)),
-            headers=headers,
-            trust_env=False,  # the proxy is chosen below, and no other setting is wanted
-        )
 
     @property
     def name(self) -> str:
@@ -125,7 +118,7 @@ class OpenAIChat:
 
     def close(self) -> None:
         """Close the connections that are kept for the next question."""
-        self._client.close()
+        self._connection.close()
 
     def __enter__(self) -> "OpenAIChat":
         return self
@@ -142,21 +135,25 @@ class OpenAIChat:
         self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
     ) -> Generator[ChatDelta, None, None]:
         """See ChatModel. The deadline runs from this call on, not from the first `next`."""
-        deadline = self._timing.monotonic() + min(options.deadline_s, _LONGEST_DEADLINE_S)
-        return self._deltas(messages, options, deadline)
+        return self._deltas(messages, options, self._timing.monotonic())
+
+    def listing(self, seconds: float) -> object:
+        """What the API says of its models, as JSON; None where it does not in that time."""
+        return self._connection.listing(seconds)
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        deadline = self._timing.monotonic() + deadline_s
+        options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
+        asking = self._asking(texts, options, self._timing.monotonic())
+        body = embedding_body(self.name, texts)
         vectors: list[list[float]] = []
 
-        def attempt() -> _Attempt:
+        def exchange() -> Exchange:
             vectors.clear()
-            reply = EmbeddingReply(self._peer, len(texts), vectors)
-            return self._attempt("/embeddings", reply, deadline_s, deadline)
+            reply = EmbeddingReply(self._connection.peer, len(texts), vectors)
+            return Exchange("/embeddings", body, reply, self._learn)
 
-        body = embedding_body(self.name, texts)
-        for _ in self._exchanges(lambda: body, attempt, deadline):
+        for _ in self._tries(exchange, asking):
             pass
         return vectors
 
@@ -171,266 +168,90 @@ class OpenAIChat:
         body: Mapping[str, Any] | None = None,
         upload: bytes | None = None,
     ) -> bytes:
-        """One plain request beside the chat endpoint, not tried again: its reply's body.
-
-        `upload` goes as the file of a batch. Raises ChatError.
-        """
-        import httpx
-
-        attempt = self._attempt(
-            path, Reply(self._peer), _CALL_S, self._timing.monotonic() + _CALL_S
-        )
-        request = self._client.build_request(
-            method,
-            self._url.replace("/chat/completions", path),
-            json=body,
-            data={"purpose": "batch"} if upload else None,
-            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
-            timeout=httpx.Timeout(attempt.patience),
-        )
-        received = bytearray()
+        """See Connection.call. Raises ChatError."""
         try:
-            with closing(self._client.send(request, stream=True)) as response:
-                if not response.is_success:
-                    raise self._refused(response, attempt).error
-                for piece in response.iter_bytes():
-                    received += piece
-                    if len(received) > _CALL_BYTES:
-                        raise ChatRejected(f"{self._peer.host} sent an over-long file")
-        except httpx.HTTPError as error:
-            raise self._interrupted(error, attempt).error from error
-        return bytes(received)
+            return self._connection.call(method, path, body, upload)
+        except Failed as failed:
+            raise failed.error from failed.__cause__
 
     def _deltas(
-        self, messages: Sequence[Message], options: ChatOptions, deadline: float
+        self, messages: Sequence[Message], options: ChatOptions, asked: float
     ) -> Generator[ChatDelta, None, None]:
-        def attempt() -> _Attempt:
-            left = deadline - self._timing.monotonic()
-            first_byte = self._settings.first_byte_s if options.stream else left
-            return self._attempt("/chat/completions", Reply(self._peer), first_byte, deadline)
+        def exchange() -> Exchange:
+            body = request_body(self.name, messages, options, self._dropped)
+            return Exchange("/chat/completions", body, Reply(self._connection.peer), self._learn)
 
-        yield from self._exchanges(
-            lambda: request_body(self.name, messages, options, self._dropped), attempt, deadline
+        asking = self._asking([message.content for message in messages], options, asked)
+        yield from self._tries(exchange, asking)
+
+    def _asking(self, texts: Sequence[str], options: ChatOptions, asked: float) -> _Asking:
+        deadline = asked + min(options.deadline_s, _LONGEST_DEADLINE_S)
+        tokens = sum(map(len, texts)) // _CHARACTERS_A_TOKEN + options.answer_tokens
+        wish = Wish(
+            pace=self._pace,
+            tokens=tokens,
+            asked=asked,
+            until=min(deadline, asked + options.begin_s),
+            batch=options.batch,
+            within=options.within,
+            cancellation=options.cancellation,
         )
+        return _Asking(wish, options, deadline)
 
-    def _exchanges(
-        self,
-        make_body: Callable[[], dict[str, Any]],
-        make_attempt: Callable[[], "_Attempt"],
-        deadline: float,
+    def _tries(
+        self, make_exchange: Callable[[], Exchange], asking: _Asking
     ) -> Generator[ChatDelta, None, None]:
         """Try until a reply is whole, or until another try is no use."""
         failures, reconnected = 0, False
         while True:
-            body, attempt = make_body(), make_attempt()
+            exchange = make_exchange()
             try:
-                yield from self._exchange(body, attempt)
+                for delta in self._asked(exchange, asking):
+                    yield replace(delta, retries=failures) if delta.finish_reason else delta
             except Failed as failed:
-                refused = next((name for name in failed.unsupported if name in body), None)
-                if text := attempt.reply.text:
+                refused = next((name for name in failed.unsupported if name in exchange.body), None)
+                if text := exchange.reply.text:
                     error = failed.error
                     raise ChatIncomplete(error.message, error.hint, text) from failed.__cause__
                 if refused:
                     self._dropped |= {refused}
-                elif attempt.stale and not reconnected:
+                elif failed.stale and not reconnected:
                     reconnected = True
                 else:
-                    failures += 1
-                    self._pause(failed, failures, deadline)
+                    failures += exchange.sent
+                    asking = self._again(asking, failed, failures)
             else:
                 return
 
-    def _attempt(
-        self, path: str, reply: "Reply | EmbeddingReply", first_byte_s: float, deadline: float
-    ) -> "_Attempt":
-        if deadline - self._timing.monotonic() <= 0:
-            raise self._overdue()
-        return _Attempt(path, reply, Patience(first_byte_s, deadline, self._timing.monotonic))
+    def _asked(self, exchange: Exchange, asking: _Asking) -> Iterator[ChatDelta]:
+        """One try: wait for a turn, send, and yield the reply. Raises Failed."""
+        with self._upstream.turn(asking.wish):
+            left = asking.wish.until - self._timing.monotonic()
+            first_byte = min(self._settings.first_byte_s, left) if asking.options.stream else left
+            patience = Patience(first_byte, asking.deadline, self._timing.monotonic)
+            with asking.wish.cancellation.calling(patience.hang_up):
+                yield from self._connection.exchange(exchange, patience)
 
-    def _pause(self, failed: Failed, failures: int, deadline: float) -> None:
-        """Wait before the next try, or raise the error where another try is no use or too late."""
-        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2 ** (failures - 1))
-        asked = failed.retry_after or 0.0
-        wait = asked + self._timing.random() * longest
-        given_up = not failed.retry or failures >= self._settings.attempts
-        if given_up or asked > _LONGEST_RETRY_AFTER_S:
+    def _again(self, asking: _Asking, failed: Failed, failures: int) -> _Asking:
+        """When to try again; raises the error where another try is no use or comes too late."""
+        longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (failures - 1))
+        asked_for = failed.retry_after or 0.0
+        earliest = self._timing.monotonic() + asked_for + self._timing.random() * longest
+        if (
+            not failed.retry
+            or asking.wish.cancellation.wished
+            or failures >= self._settings.attempts
+            or asked_for > _LONGEST_RETRY_AFTER_S
+            or earliest >= asking.wish.until
+            or not (_is_asked_for(failed) or self._upstream.breaker.grants_retry())
+        ):
             raise failed.error from failed.__cause__
-        if wait >= deadline - self._timing.monotonic():
-            raise failed.error from failed.__cause__
-        self._timing.sleep(wait)
+        return replace(asking, wish=replace(asking.wish, earliest=earliest))
 
-    def _exchange(self, body: dict[str, Any], attempt: "_Attempt") -> Iterator[ChatDelta]:
-        """One request and its reply. Every way in which it can fail leaves here as a Failed."""
-        import httpx
-
-        try:
-            with closing(self._send(body, attempt)) as response:
-                attempt.answered = True
-                if not response.is_success:
-                    raise self._refused(response, attempt)
-                yield from self._read(response, attempt)
-        except httpx.HTTPError as error:
-            raise self._interrupted(error, attempt) from error
-
-    def _send(self, body: dict[str, Any], attempt: "_Attempt") -> "httpx.Response":
-        import httpx
-
-        settings, patience = self._settings, attempt.patience
-        request = self._client.build_request(
-            "POST",
-            self._url.replace("/chat/completions", attempt.path),
-            json=body,
-            timeout=httpx.Timeout(
-                connect=patience.limited(settings.connect_s),
-                read=patience,
-                write=patience.limited(settings.idle_s),
-                pool=patience.left(),
-            ),
-            extensions={"trace": attempt.trace},
-        )
-        return self._client.send(request, stream=True)
-
-    def _read(self, response: "httpx.Response", attempt: "_Attempt") -> Iterator[ChatDelta]:
-        import httpx
-
-        reply, patience = attempt.reply, attempt.patience
-        pieces = response.iter_bytes()
-        try:
-            for piece in pieces:
-                yield from reply.feed(piece)
-                if reply.ended or reply.full:
-                    break
-                patience.seconds = _AFTER_FINISH_S if reply.complete else self._settings.idle_s
-                if patience.left() <= 0:
-                    raise httpx.ReadTimeout("")
-        except httpx.HTTPError:
-            if not reply.complete:
-                raise
-        yield from reply.end()
-        if reply.ended:
-            patience.seconds = _DRAIN_S
-            with suppress(httpx.HTTPError):
-                for _ in islice(pieces, 2):
-                    pass
-
-    def _refused(self, response: "httpx.Response", attempt: "_Attempt") -> Failed:
-        import httpx
-
-        body = bytearray()
-        attempt.patience.shorten(_ERROR_BODY_S)
-        with suppress(httpx.HTTPError):  # half an error message is better than none
-            for piece in response.iter_bytes():
-                body += piece
-                if len(body) > _ERROR_BODY_BYTES or attempt.patience.left() <= 0:
-                    break
-        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), self._peer)
-        return failure(problem, self._peer, retry_after(response.headers, self._timing.now()))
-
-    def _interrupted(self, error: "httpx.HTTPError", attempt: "_Attempt") -> Failed:
-        """What a failure of the connection means; httpx's own words may hold what was sent."""
-        import httpx
-
-        host = self._peer.host
-        if attempt.patience.left() <= SHORTEST_WAIT_S:
-            return Failed(self._overdue())
-        if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
-            return Failed(ChatRejected(f"the request to {host} cannot be sent", BASE_URL_HINT))
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
-            reason = "no answer" if isinstance(error, httpx.TimeoutException) else str(error)
-            hint = f"is the server running? {BASE_URL_HINT}"
-            return Failed(ChatUnavailable(f"cannot connect to {host}: {reason}", hint), retry=True)
-        if isinstance(error, httpx.TimeoutException):
-            message = f"{host} sent nothing for {attempt.patience.seconds:g} s"
-            return Failed(ChatUnavailable(message, "try again later"), retry=True)
-        attempt.stale = not attempt.answered and attempt.reused
-        broken = isinstance(error, httpx.DecodingError)
-        happened = "cannot be decoded" if broken else "ended before it was complete"
-        message = f"the reply of {host} {happened}"
-        return Failed(ChatUnavailable(message, "try again later"), retry=True)
-
-    def _overdue(self) -> ChatUnavailable:
-        message = f"{self._peer.host} did not answer within the deadline"
-        return ChatUnavailable(message, "raise chat.deadline, or name a faster model: chat.model")
+    def _learn(self, headers: Mapping[str, str]) -> None:
+        self._upstream.gate.learn(self._pace, headers)
 
 
-@dataclass(slots=True)
-class _Attempt:
-    """One try, and what became known of it on the way."""
-
-    path: str
-    reply: Reply | EmbeddingReply
-    patience: Patience
-    answered: bool = False
-    stale: bool = False
-    events: list[str] = field(default_factory=list)
-
-    def trace(self, event: str, _: object) -> None:
-        """Note what httpx does: it tells of a connection opened, not of one used again."""
-        self.events.append(event)
-
-    @property
-    def reused(self) -> bool:
-        """Whether the request went out on a connection that an earlier one had opened."""
-        return bool(self.events) and not any("connect_tcp" in event for event in self.events)
-
-
-def _open_transport(url: str) -> "httpx.BaseTransport":
-    """A transport through the environment's proxy, if there is one for this host."""
-    import httpx
-
-    limits = httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S)
-    try:
-        return httpx.HTTPTransport(proxy=_proxy(url), limits=limits)
-    except (ValueError, ImportError, httpx.InvalidURL) as error:
-        hint = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
-        raise UsageError("the proxy of the environment cannot be used", hint) from error
-    except OSError as error:
-        hint = "check SSL_CERT_FILE and SSL_CERT_DIR"
-        raise UsageError("the certificates to trust cannot be loaded", hint) from error
-
-
-def _proxy(url: str) -> str | None:
-    """The environment's proxy for a URL; never one for this machine itself.
-
-    A company's proxy cannot reach a model server on the user's own machine, and few who set
-    HTTP_PROXY think of NO_PROXY=localhost.
-    """
-    from urllib.request import getproxies, proxy_bypass
-
-    parts = urlsplit(url)
-    if _is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(parts.scheme) or proxies.get("all")
-    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _checked_key(key: str) -> str:
-    """A key that fits a header; the libraries below would quote it in their complaint."""
-    key = key.strip()
-    if not all("!" <= character <= "~" for character in key):
-        message = "the API key holds characters that no key has"
-        raise UsageError(message, "set OPENAI_API_KEY again, without quotes or line breaks")
-    return key
-
-
-def _endpoint(base_url: str) -> tuple[str, str]:
-    """The address of the chat completions, and the host as messages name it."""
-    base, mark, query = base_url.strip().partition("?")
-    try:
-        parts = urlsplit(base)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        parts, port = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = "chat.base_url is not an http or https address"
-        raise UsageError(message, "for example http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
-    base = base.rstrip("/").removesuffix("/chat/completions")
-    return f"{base}/chat/completions{mark}{query}", f"{parts.hostname}{port}"
+def _is_asked_for(failed: Failed) -> bool:
+    """Whether to come later is the server's own wish: then it needs no budget."""
+    return failed.retry_after is not None or isinstance(failed.error, ChatRateLimited)

@@ -35,6 +35,7 @@ _DROPPABLE = (
     "stream_options",
     "stop",
     "seed",
+    "response_format",
 )
 _DROPPABLE_NAME = re.compile(rf"\b({'|'.join(_DROPPABLE)})\b")
 _UNSUPPORTED = re.compile(
@@ -90,7 +91,8 @@ class Problem:
 class Failed(Exception):
     """A verdict on one try, seen by no user: `error` is what to tell if it is not retried.
 
-    `unsupported` are request fields the API may have objected to, the likeliest first.
+    `unsupported` are request fields the API may have objected to, the likeliest first. `stale` is
+    a kept connection that the server had closed meanwhile: the request was never taken.
     """
 
     def __init__(
@@ -100,12 +102,14 @@ class Failed(Exception):
         retry: bool = False,
         retry_after: float | None = None,
         unsupported: tuple[str, ...] = (),
+        stale: bool = False,
     ) -> None:
         super().__init__(error.message)
         self.error = error
         self.retry = retry
         self.retry_after = retry_after
         self.unsupported = unsupported
+        self.stale = stale
 
 
 def parsed(raw: str | bytes) -> object:

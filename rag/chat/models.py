@@ -1,42 +1,34 @@
 """What is known of chat models: how much they read at once, and what they charge.
 
 The list is models.toml. It holds for the makers' own APIs: what another server calls by one of
-these names has a window and a price of its own, which only the settings can say.
+these names has a window and a price of its own. Many servers tell the window; a price only the
+settings can say.
 """
 
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
 from rag.config import OPENAI_URL, ChatSection
+from rag.types import ModelFacts
+
+# The window in an entry of `GET /models`: llama.cpp (of a slot), vLLM and SGLang, OpenRouter and
+# Together, Groq, Mistral, and what a llama.cpp model was trained with.
+_WINDOW_NAMES = (
+    "n_ctx",
+    "max_model_len",
+    "context_length",
+    "context_window",
+    "max_context_length",
+    "n_ctx_train",
+)
 
 # A name with a date is the same model: gpt-4o-mini-2024-07-18, claude-opus-4-1-20250805.
 _DATED = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}|latest)$")
-
-
-@dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A window in tokens, and prices in US dollars per million tokens; 0 is unknown.
-
-    `as_of` is the month of listed prices; "" for prices from the settings.
-    """
-
-    window: int = 0
-    price_in: float = 0.0
-    price_out: float = 0.0
-    as_of: str = ""
-
-    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
-        """US dollars, None where a price is unknown."""
-        if not (self.price_in and self.price_out):
-            return None
-        millionths = prompt_tokens * self.price_in + completion_tokens * self.price_out
-        return round(millionths / 1e6, 8)
 
 
 def model_facts(chat: ChatSection) -> ModelFacts:
@@ -50,7 +42,27 @@ def model_facts(chat: ChatSection) -> ModelFacts:
         price_in=chat.price_in or known.get("price_in", 0.0),
         price_out=chat.price_out or known.get("price_out", 0.0),
         as_of=listed["as_of"] if known and not own_price else "",
+        name=chat.model,
     )
+
+
+def tells_window(chat: ChatSection) -> bool:
+    """Whether the server may be asked for a window: the makers' own APIs do not tell it."""
+    return (urlsplit(chat.base_url or OPENAI_URL).hostname or "") not in _listed()
+
+
+def listed_window(listing: object, model: str) -> int:
+    """The model's window by a server's list of models, 0 where it does not say.
+
+    A list of one model means that one, by whatever name it is asked for.
+    """
+    entries = listing.get("data") if isinstance(listing, dict) else listing
+    rows = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
+    row = next((row for row in rows if row.get("id") == model), rows[0] if len(rows) == 1 else {})
+    meta = row.get("meta")
+    told = {**row, **(meta if isinstance(meta, dict) else {})}
+    windows = (told.get(name) for name in _WINDOW_NAMES)
+    return next((window for window in windows if type(window) is int and window > 0), 0)
 
 
 @cache

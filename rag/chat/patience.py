@@ -1,17 +1,36 @@
-"""One deadline for every wait on a socket, under httpx. Standard library only.
+"""Clocks, and one deadline for every wait on a socket, under httpx. Standard library only.
 
 httpx applies a read time-out to each read alone, fixed when the request goes out: a server that
 sends one byte now and then would never be late, and the first byte could not be given more time
 than the next. A `Patience` is a time-out that the socket asks anew before each wait.
 """
 
+import random
+import socket
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from ssl import SSLContext
+from threading import Condition
 from typing import Any, Protocol, TypeVar
 
 SHORTEST_WAIT_S = 0.001  # a time-out of 0 would mean "do not block" to a socket
 
 _Transport = TypeVar("_Transport")
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The clocks, the waits and the random number in 0..1 that requests use."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    random: Callable[[], float] = random.random
+    wait: Callable[[Condition, float], object] = Condition.wait
+
+
+REAL_TIMING = Timing()
 
 
 class Patience(float):
@@ -24,11 +43,14 @@ class Patience(float):
     seconds: float
     deadline: float
     clock: Callable[[], float]
+    stream: "_Stream | None"
+    over: bool
 
     def __new__(cls, seconds: float, deadline: float, clock: Callable[[], float]) -> "Patience":
         """`deadline` is a reading of `clock`; neither is looked at again but through methods."""
         self = super().__new__(cls, max(SHORTEST_WAIT_S, min(seconds, deadline - clock())))
         self.seconds, self.deadline, self.clock = seconds, deadline, clock
+        self.stream, self.over = None, False
         return self
 
     def left(self) -> float:
@@ -37,7 +59,9 @@ class Patience(float):
 
     def current(self) -> float:
         """How long the next wait may take."""
-        return max(SHORTEST_WAIT_S, min(self.seconds, self.left()))
+        return (
+            SHORTEST_WAIT_S if self.over else max(SHORTEST_WAIT_S, min(self.seconds, self.left()))
+        )
 
     def limited(self, seconds: float) -> "Patience":
         """Another time-out under the same deadline."""
@@ -47,6 +71,15 @@ class Patience(float):
         """Bring the deadline nearer: `seconds` from now at the latest."""
         self.seconds = min(self.seconds, seconds)
         self.deadline = min(self.deadline, self.clock() + seconds)
+
+    def hang_up(self) -> None:
+        """End a wait in another thread, as if the peer had gone, and every later one."""
+        self.over = True
+        if self.stream is not None:
+            wire = self.stream.get_extra_info("socket")
+            with suppress(OSError):  # not connected any more
+                # Not the method of an SSL socket, which would take the session from a reader.
+                socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
 class _Stream(Protocol):
@@ -61,7 +94,7 @@ class _Stream(Protocol):
         server_hostname: str | None = None,
         timeout: float | None = None,
     ) -> "_Stream": ...
-    def get_extra_info(self, info: str) -> object: ...
+    def get_extra_info(self, info: str) -> Any: ...
 
 
 class _Socket:
@@ -71,6 +104,8 @@ class _Socket:
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if isinstance(timeout, Patience):
+            timeout.stream = self._stream
         return self._stream.read(max_bytes, _current(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
@@ -87,7 +122,7 @@ class _Socket:
     ) -> "_Socket":
         return _Socket(self._stream.start_tls(ssl_context, server_hostname, _current(timeout)))
 
-    def get_extra_info(self, info: str) -> object:
+    def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
 
 

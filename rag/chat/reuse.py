@@ -13,6 +13,7 @@ from dataclasses import fields, replace
 from hashlib import sha256
 from threading import Lock
 
+from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel, ChatOptions
 from rag.chat.replies import KeptReplies
 from rag.types import ChatDelta, Message, Usage
@@ -47,14 +48,15 @@ class ReusingChat:
     ) -> Deltas:
         """See ChatModel. A reply that others wait for goes on when one of them leaves."""
         secret = request_secret(f"{self._place} {self.name}", messages, options)
-        flight = self._join(secret, lambda: self._replies(secret, messages, options))
+        flight = self._join(secret, lambda own: self._replies(secret, messages, own), options)
         try:
-            place = 0
-            while delta := flight.piece(place):
-                yield delta
-                place += 1
+            with options.cancellation.calling(lambda: flight.give_up(options.cancellation)):
+                place = 0
+                while delta := flight.piece(place):
+                    yield delta
+                    place += 1
         finally:
-            self._leave(secret, flight)
+            self._leave(secret, flight, options.cancellation)
 
     def _replies(self, secret: bytes, messages: Sequence[Message], options: ChatOptions) -> Deltas:
         """The kept reply, or else the model's, kept once it is whole."""
@@ -74,17 +76,22 @@ class ReusingChat:
         ):
             self._kept.put(secret, _packed(pieces))
 
-    def _join(self, secret: bytes, begin: Callable[[], Deltas]) -> "_Flight":
+    def _join(
+        self, secret: bytes, begin: Callable[[ChatOptions], Deltas], options: ChatOptions
+    ) -> "_Flight":
         with self._lock:
             flight = self._flights.get(secret)
-            if flight is None or flight.ended:
-                flight = self._flights[secret] = _Flight(begin())
+            if flight is None or flight.ended or flight.cancellation.wished:
+                own = Cancellation()  # one who calls it off does not for the others
+                deltas = begin(replace(options, cancellation=own))
+                flight = self._flights[secret] = _Flight(deltas, own)
             flight.readers += 1
             return flight
 
-    def _leave(self, secret: bytes, flight: "_Flight") -> None:
+    def _leave(self, secret: bytes, flight: "_Flight", wish: Cancellation) -> None:
         with self._lock:
             flight.readers -= 1
+            flight.given_up.discard(wish)
             if flight.readers:
                 return
             if self._flights.get(secret) is flight:
@@ -97,8 +104,10 @@ class _Flight:
     the rest: nobody leads, so that nobody's leaving ends it for the others.
     """
 
-    def __init__(self, source: Deltas) -> None:
+    def __init__(self, source: Deltas, cancellation: Cancellation) -> None:
         self.readers = 0
+        self.cancellation = cancellation
+        self.given_up: set[Cancellation] = set()
         self.ended = False
         self._source = source
         self._lock = Lock()
@@ -123,6 +132,12 @@ class _Flight:
             else:
                 self._pieces.append(piece)
             return piece
+
+    def give_up(self, wish: Cancellation) -> None:
+        """Note that a reader waits no more: when none does, the upstream is freed."""
+        self.given_up.add(wish)
+        if len(self.given_up) >= self.readers:
+            self.cancellation.cancel()
 
     def close(self) -> None:
         """Free the upstream; called when the last reader has gone."""

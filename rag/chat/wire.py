@@ -4,12 +4,14 @@ A request body from messages and options, and replies, whole or streamed, as del
 wrong inside a reply is raised as a `Failed` (rag/chat/failures.py).
 """
 
-import re
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from rag.chat.cancel import Cancellation
 from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.chat.reasoning import ReasoningFilter, ReasoningShown
 from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message, Usage
@@ -18,17 +20,18 @@ MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
 MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
-_REASONING_TAG = re.compile(r"<(/?)think(?:ing)?>")
-_REASONING_TAGS = ("<think>", "<thinking>", "</think>", "</thinking>")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatOptions:
-    """How one reply is made. `deadline_s` bounds every wait for it, retries included.
+    """How one reply is made. `deadline_s` bounds every wait for it, retries included, and `begin_s`
+    those for its first byte.
 
-    At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server. `batch` lets the
-    questions of people go first. `fence` is the random delimiter in the messages: two requests
-    that differ in it alone ask the same.
+    At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server. `schema` is a JSON
+    schema for the reply, left out where the API does not know it. `batch` lets the questions of
+    people go first; `within` is a request made while the reply to another is read; `easy` allows
+    a smaller model, where there is one. `fence` is the random delimiter in the messages: two
+    requests that differ in it alone ask the same.
     """
 
     temperature: float | None = 0.0
@@ -37,8 +40,18 @@ class ChatOptions:
     stream: bool = True
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    schema: Mapping[str, Any] | None = None
     batch: bool = False
+    within: bool = False
+    easy: bool = False
+    begin_s: float = math.inf
+    cancellation: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
     fence: str = ""
+
+    @property
+    def answer_tokens(self) -> int:
+        """The tokens that are asked for at most."""
+        return min(self.max_tokens or MAX_ANSWER_TOKENS, MAX_ANSWER_TOKENS)
 
 
 def request_body(
@@ -56,12 +69,18 @@ def request_body(
         "stop": list(options.stop) or None,
         "seed": options.seed,
         "stream_options": {"include_usage": True} if options.stream else None,
+        "response_format": _response_format(options.schema),
     }
     if "max_tokens" in dropped:
         fields["max_completion_tokens"] = limit
     wanted = {n: v for n, v in fields.items() if v is not None and n not in dropped}
     texts = [{"role": m.role, "content": _encodable(m.content)} for m in messages]
     return {"model": model, "messages": texts, "stream": options.stream, **wanted}
+
+
+def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    named = {"name": "reply", "strict": True, "schema": schema}
+    return {"type": "json_schema", "json_schema": named} if schema else None
 
 
 def _encodable(text: str) -> str:
@@ -131,7 +150,7 @@ class Reply:
     def __init__(self, peer: Peer) -> None:
         self._peer = peer
         self._parser = EventParser()
-        self._reasoning = _ReasoningFilter()
+        self._reasoning = ReasoningFilter()
         self._bytes = bytearray()  # the white space before the first byte, then a JSON body
         self._received = 0
         self._form: str = ""
@@ -233,7 +252,7 @@ class Reply:
     def _visible(self, text: str) -> str:
         try:
             return self._reasoning.feed(text)
-        except _ReasoningShown:
+        except ReasoningShown:
             self._pieces.clear()  # it was not the answer: it must not be kept as a partial one
             message = "the model's reasoning came unmarked, as if it were the answer"
             hint = (
@@ -272,72 +291,6 @@ class Reply:
             return Failed(ChatRejected(told, "raise chat.max_tokens"))
         hint = "ask again, lower prompt.budget, or name another model with chat.model"
         return Failed(ChatRejected(NO_ANSWER, hint))
-
-
-class _ReasoningShown(Exception):
-    """A closing tag without its opening one: what was shown before it was reasoning."""
-
-
-class _ReasoningFilter:
-    """Drops <think>...</think> from text that comes in pieces, tags cut in two included.
-
-    Chat templates may open the tag in the prompt, so that a reply holds the closing one alone:
-    then everything before it was reasoning. A tag in mid-answer that is never closed is a mention.
-    """
-
-    def __init__(self) -> None:
-        self._pending = ""
-        self._inside = False
-        self._shown = False
-        self._mention: list[str] | None = None
-
-    def feed(self, text: str) -> str:
-        """The part of the text so far that is safe to show. Raises _ReasoningShown."""
-        self._pending += text
-        visible = ""
-        while tag := _REASONING_TAG.search(self._pending):
-            before, self._pending = self._pending[: tag.start()], self._pending[tag.end() :]
-            if self._inside:
-                self._inside = not tag[1]
-                self._hide(before + tag[0])
-            elif not tag[1]:
-                visible += before
-                self._inside = True
-                self._mention = [tag[0]] if self._shown or visible.strip() else None
-            elif self._shown:
-                raise _ReasoningShown
-            else:
-                visible = ""
-        return self._release(visible)
-
-    def finish(self) -> str:
-        """What was held back and turned out to be text."""
-        rest = "" if self._inside else self._pending
-        if self._inside and self._mention is not None:
-            rest = "".join(self._mention) + self._pending
-        self._pending, self._inside = "", False
-        return rest
-
-    def _release(self, visible: str) -> str:
-        held = next(
-            (n for n in range(len("</thinking>") - 1, 0, -1) if _tag_begins(self._pending[-n:])), 0
-        )
-        settled = self._pending[: len(self._pending) - held]
-        self._pending = self._pending[len(settled) :]
-        if self._inside:
-            self._hide(settled)
-        else:
-            visible += settled
-        self._shown = self._shown or bool(visible.strip())
-        return visible
-
-    def _hide(self, text: str) -> None:
-        if self._mention is not None:
-            self._mention.append(text)
-
-
-def _tag_begins(tail: str) -> bool:
-    return bool(tail) and any(tag.startswith(tail) for tag in _REASONING_TAGS)
 
 
 def _content_text(content: object) -> str:

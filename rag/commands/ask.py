@@ -102,8 +102,8 @@ def note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> 
             "no chat API configured: answering with the documents' own sentences "
             "(set OPENAI_API_KEY or OPENAI_BASE_URL for written answers)"
         )
-    if settings.key_withheld and not extractive:
+    for url in () if extractive else settings.withheld:
         output.note(
-            f"the key is not sent to {settings.chat.base_url}, which a project file names; "
-            "set OPENAI_BASE_URL in the environment to allow it"
+            f"the key is not sent to {url}, which a project file names; to allow it, "
+            "set OPENAI_BASE_URL in the environment, or name the model in your own rag.toml"
         )

@@ -24,7 +24,7 @@ COUNTED = "coverage"
 CHAT = "chat"
 
 _VERDICTS = {"SUPPORTED": 1.0, "PARTLY": 0.5, "UNSUPPORTED": 0.0}
-_OPTIONS = ChatOptions(temperature=0.0, max_tokens=256, deadline_s=20.0, stream=False)
+_OPTIONS = ChatOptions(temperature=0.0, max_tokens=256, deadline_s=20.0, stream=False, within=True)
 _REMEMBERED = 1024
 _ENTAILED = ("entail", "support", "consistent", "faithful")
 

@@ -1,0 +1,357 @@
+"""One request to an OpenAI-compatible API and its reply, over HTTP; httpx is imported only here,
+and only when a connection is made.
+
+The key goes to the base URL alone: redirects are not followed. Every way in which an exchange can
+fail leaves here as a `Failed`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ingest.errors import UsageError
+from rag.chat.failures import (
+    BASE_URL_HINT,
+    Failed,
+    Peer,
+    failure,
+    parse_problem,
+    parsed,
+    retry_after,
+)
+from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
+from rag.chat.wire import EmbeddingReply, Reply
+from rag.errors import ChatRejected, ChatUnavailable
+from rag.types import ChatDelta
+
+if TYPE_CHECKING:
+    import httpx
+
+    Transport = httpx.BaseTransport
+
+_AFTER_FINISH_S = 5.0  # for a last chunk with usage, and [DONE], which some servers never send
+_DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can be used again
+_ERROR_BODY_S = 5.0
+_ERROR_BODY_BYTES = 64 * 1024
+_LISTING_BYTES = 8 << 20
+_KEEP_ALIVE_S = 30.0
+_CALL_S = 600.0
+_CALL_BYTES = 1 << 30
+# A piece is unpacked whole before it is measured: one layer of these grows 1,000 times at most.
+_ENCODINGS = ("", "identity", "gzip", "deflate")
+_AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
+_AZURE_VERSION = "api-version=2024-10-21"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """Where the API is and how long it may take; times are in seconds.
+
+    `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
+    a reply that is not streamed is bounded by the deadline alone. `rpm` and `tpm` are requests and
+    tokens a minute, 0 for what the API tells.
+    """
+
+    base_url: str = "https://api.openai.com/v1"
+    api_key: str = field(default="", repr=False)
+    model: str = "gpt-4o-mini"
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 30.0
+    attempts: int = 3
+    rpm: int = 0
+    tpm: int = 0
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request, and what became known of its reply on the way.
+
+    `learn` is given the reply's headers, by names in lower case, as soon as they are there.
+    """
+
+    path: str
+    body: dict[str, Any]
+    reply: Reply | EmbeddingReply
+    learn: Callable[[Mapping[str, str]], None]
+    sent: bool = False
+    answered: bool = False
+    events: list[str] = field(default_factory=list)
+
+    def trace(self, event: str, _: object) -> None:
+        """Note what httpx does: it tells of a connection opened, not of one used again."""
+        self.events.append(event)
+
+    @property
+    def reused(self) -> bool:
+        """Whether the request went out on a connection that an earlier one had opened."""
+        return bool(self.events) and not any("connect_tcp" in event for event in self.events)
+
+
+class Connection:
+    """The way to one API; it serves any number of threads."""
+
+    def __init__(
+        self,
+        settings: ChatSettings,
+        transport: "Transport | None" = None,
+        timing: Timing = REAL_TIMING,
+    ) -> None:
+        """Connect to nothing yet. Raises UsageError for a base URL or key that cannot be used."""
+        import httpx
+
+        self._settings = settings
+        self._timing = timing
+        key = _checked_key(settings.api_key)
+        self._base, self._query, host = _endpoint(settings.base_url)
+        self.peer = Peer(host, key)
+        headers = {"Accept-Encoding": "identity", "User-Agent": "ragcite"}
+        if key and _is_azure(host):
+            headers["api-key"] = key
+        elif key:
+            headers["Authorization"] = f"Bearer {key}"
+        self._client = httpx.Client(
+            transport=bounded(transport or _open_transport(self._base)),
+            headers=headers,
+            trust_env=False,  # the proxy is chosen below, and no other setting is wanted
+        )
+
+    def close(self) -> None:
+        """Close the connections that are kept for the next request."""
+        self._client.close()
+
+    def listing(self, seconds: float) -> object:
+        """What `GET /models` says, as JSON; None where that fails or takes longer."""
+        import httpx
+
+        patience = Patience(seconds, self._timing.monotonic() + seconds, self._timing.monotonic)
+        request = self._client.build_request("GET", self._url("/models"), timeout=patience)
+        body = bytearray()
+        try:
+            with closing(self._client.send(request, stream=True)) as response:
+                for piece in _unpacked(response) if response.is_success else ():
+                    body += piece
+                    if len(body) > _LISTING_BYTES or patience.left() <= 0:
+                        return None
+        except httpx.HTTPError:
+            return None
+        return parsed(bytes(body))
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, upload: bytes | None
+    ) -> bytes:
+        """One plain request beside the chat endpoint, not tried again: its reply's body.
+
+        `upload` goes as the file of a batch. Raises Failed.
+        """
+        import httpx
+
+        now = self._timing.monotonic
+        patience = Patience(_CALL_S, now() + _CALL_S, now)
+        request = self._client.build_request(
+            method,
+            self._url(path),
+            json=body,
+            data={"purpose": "batch"} if upload else None,
+            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
+            timeout=httpx.Timeout(patience),
+        )
+        received = bytearray()
+        exchange = Exchange(path, {}, Reply(self.peer), lambda headers: None)
+        try:
+            with closing(self._client.send(request, stream=True)) as response:
+                if not response.is_success:
+                    raise self._refused(response, patience)
+                for piece in _unpacked(response):
+                    received += piece
+                    if len(received) > _CALL_BYTES:
+                        raise Failed(ChatRejected(f"{self.peer.host} sent an over-long file"))
+        except httpx.HTTPError as error:
+            raise self._interrupted(error, exchange, patience) from error
+        return bytes(received)
+
+    def exchange(self, exchange: Exchange, patience: Patience) -> Iterator[ChatDelta]:
+        """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""
+        import httpx
+
+        exchange.sent = True
+        try:
+            with closing(self._send(exchange, patience)) as response:
+                exchange.answered = True
+                exchange.learn(response.headers)
+                if not response.is_success:
+                    raise self._refused(response, patience)
+                yield from self._read(response, exchange.reply, patience)
+        except httpx.HTTPError as error:
+            raise self._interrupted(error, exchange, patience) from error
+
+    def _url(self, path: str) -> str:
+        return f"{self._base}{path}{self._query}"
+
+    def _send(self, exchange: Exchange, patience: Patience) -> "httpx.Response":
+        import httpx
+
+        settings = self._settings
+        request = self._client.build_request(
+            "POST",
+            self._url(exchange.path),
+            json=exchange.body,
+            timeout=httpx.Timeout(
+                connect=patience.limited(settings.connect_s),
+                read=patience,
+                write=patience.limited(settings.idle_s),
+                pool=patience.left(),
+            ),
+            extensions={"trace": exchange.trace},
+        )
+        return self._client.send(request, stream=True)
+
+    def _read(
+        self, response: "httpx.Response", reply: Reply | EmbeddingReply, patience: Patience
+    ) -> Iterator[ChatDelta]:
+        import httpx
+
+        pieces = _unpacked(response)
+        try:
+            for piece in pieces:
+                yield from reply.feed(piece)
+                if reply.ended or reply.full:
+                    break
+                patience.seconds = _AFTER_FINISH_S if reply.complete else self._settings.idle_s
+                if patience.left() <= 0:
+                    raise httpx.ReadTimeout("")
+        except httpx.HTTPError:
+            if not reply.complete:
+                raise
+        yield from reply.end()
+        if reply.ended:
+            patience.seconds = _DRAIN_S
+            with suppress(httpx.HTTPError):
+                for _ in islice(pieces, 2):
+                    pass
+
+    def _refused(self, response: "httpx.Response", patience: Patience) -> Failed:
+        import httpx
+
+        body = bytearray()
+        patience.shorten(_ERROR_BODY_S)
+        with suppress(httpx.HTTPError):  # half an error message is better than none
+            for piece in _unpacked(response):
+                body += piece
+                if len(body) > _ERROR_BODY_BYTES or patience.left() <= 0:
+                    break
+        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), self.peer)
+        return failure(problem, self.peer, retry_after(response.headers, self._timing.now()))
+
+    def _interrupted(
+        self, error: "httpx.HTTPError", exchange: Exchange, patience: Patience
+    ) -> Failed:
+        """What a failure of the connection means; httpx's own words may hold what was sent."""
+        import httpx
+
+        host = self.peer.host
+        if patience.left() <= SHORTEST_WAIT_S:
+            hint = "raise chat.deadline, or name a faster model: chat.model"
+            return Failed(ChatUnavailable(f"{host} did not answer within the deadline", hint))
+        if isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol):
+            return Failed(ChatRejected(f"the request to {host} cannot be sent", BASE_URL_HINT))
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError):
+            reason = "no answer" if isinstance(error, httpx.TimeoutException) else str(error)
+            hint = f"is the server running? {BASE_URL_HINT}"
+            return Failed(ChatUnavailable(f"cannot connect to {host}: {reason}", hint), retry=True)
+        if isinstance(error, httpx.TimeoutException):
+            message = f"{host} sent nothing for {patience.seconds:g} s"
+            return Failed(ChatUnavailable(message, "try again later"), retry=True)
+        broken = isinstance(error, httpx.DecodingError)
+        happened = "cannot be decoded" if broken else "ended before it was complete"
+        unread = ChatUnavailable(f"the reply of {host} {happened}", "try again later")
+        return Failed(unread, retry=True, stale=not exchange.answered and exchange.reused)
+
+
+def _unpacked(response: "httpx.Response") -> Iterator[bytes]:
+    """The pieces of a body. Raises DecodingError for one packed as was not asked for."""
+    import httpx
+
+    if response.headers.get("content-encoding", "").lower() not in _ENCODINGS:
+        raise httpx.DecodingError("")
+    yield from response.iter_bytes()
+
+
+def _open_transport(url: str) -> "Transport":
+    """A transport through the environment's proxy, if there is one for this host."""
+    import httpx
+
+    limits = httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S)
+    try:
+        return httpx.HTTPTransport(proxy=_proxy(url), limits=limits)
+    except (ValueError, ImportError, httpx.InvalidURL) as error:
+        hint = "check HTTPS_PROXY, HTTP_PROXY and ALL_PROXY"
+        raise UsageError("the proxy of the environment cannot be used", hint) from error
+    except OSError as error:
+        hint = "check SSL_CERT_FILE and SSL_CERT_DIR"
+        raise UsageError("the certificates to trust cannot be loaded", hint) from error
+
+
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for a URL; never one for this machine itself.
+
+    A company's proxy cannot reach a model server on the user's own machine, and few who set
+    HTTP_PROXY think of NO_PROXY=localhost.
+    """
+    from urllib.request import getproxies, proxy_bypass
+
+    parts = urlsplit(url)
+    if _is_loopback(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _checked_key(key: str) -> str:
+    """A key that fits a header; the libraries below would quote it in their complaint."""
+    key = key.strip()
+    if not all("!" <= character <= "~" for character in key):
+        message = "the API key holds characters that no key has"
+        raise UsageError(message, "set OPENAI_API_KEY again, without quotes or line breaks")
+    return key
+
+
+def _endpoint(base_url: str) -> tuple[str, str, str]:
+    """The address that paths are put behind, the query that follows them, and the host as messages
+    name it.
+
+    Azure has two forms: `/openai/v1`, which a bare host stands for, and one address for each
+    deployment, which needs a version of the API.
+    """
+    base, mark, query = base_url.strip().partition("?")
+    try:
+        parts = urlsplit(base)
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        parts, port = urlsplit(""), ""
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        message = "chat.base_url is not an http or https address"
+        raise UsageError(message, "for example http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
+    base = base.rstrip("/").removesuffix("/chat/completions")
+    if _is_azure(parts.hostname):
+        if not parts.path.strip("/"):
+            base += "/openai/v1"
+        elif "/deployments/" in base and not query:
+            mark, query = "?", _AZURE_VERSION
+    return base, f"{mark}{query}", f"{parts.hostname}{port}"
+
+
+def _is_azure(host: str) -> bool:
+    return host.endswith(_AZURE)

@@ -1,0 +1,121 @@
+"""Where settings are read from: rag.toml files, `.env` and the environment."""
+
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ingest.errors import UsageError
+
+Origin = Literal["flag", "environment", ".env", "rag.toml", "user rag.toml", "default"]
+
+CONFIG_FILE = "rag.toml"
+MODELS = "models."
+"""What the names of tables [models.NAME] begin with."""
+
+_ALIASES = {
+    "OPENAI_API_KEY": "chat.api_key",
+    "OPENAI_API_BASE": "chat.base_url",
+    "OPENAI_BASE_URL": "chat.base_url",  # the newer name wins over the older one
+    "RAG_MODEL": "chat.model",
+}
+
+
+def from_project(origin: Origin) -> bool:
+    """Whether it is a file of a project folder, which may come from a stranger: what it says must
+    not redirect a person's own key, nor have a model loaded.
+    """
+    return origin in (".env", "rag.toml")
+
+
+def read_sources(
+    folder: Path, config: Path | None, environment: Mapping[str, str], known: Collection[str]
+) -> Iterator[tuple[Origin, Mapping[str, Any]]]:
+    """Each source's settings by name, the weakest first; `known` are the names that there are.
+
+    A table of a named model stands under "models.NAME". Raises UsageError.
+    """
+    home = Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    user_file = home / "ragcite" / CONFIG_FILE
+    if user_file.is_file():
+        yield "user rag.toml", _read_toml(user_file, known)
+    if config is not None:
+        if not config.is_file():
+            raise UsageError(f"no such configuration file: {config}", "check --config")
+        yield "rag.toml", _read_toml(config, known)
+    elif (project_file := _nearest(folder, CONFIG_FILE)) is not None:
+        yield "rag.toml", _read_toml(project_file, known)
+    if (dotenv := _nearest(folder, ".env")) is not None:
+        yield ".env", _from_environment(_read_dotenv(dotenv), known)
+    yield "environment", _from_environment(environment, known)
+
+
+def _nearest(folder: Path, name: str) -> Path | None:
+    return next((p / name for p in (folder, *folder.parents) if (p / name).is_file()), None)
+
+
+def _read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}", "mend the file, or remove it") from error
+    values: dict[str, Any] = {}
+    for section, content in data.items():
+        entries = content if isinstance(content, dict) else {"": content}
+        for key, value in entries.items():
+            name = f"{section}.{key}" if key else section
+            if name not in known and not name.startswith(MODELS):
+                raise UsageError(
+                    f"unknown setting {name!r} in {path}", "`rag config show` lists the settings"
+                )
+            values[name] = value
+    return values
+
+
+def _read_dotenv(path: Path) -> dict[str, str]:
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(path).items() if value is not None}
+
+
+def _from_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
+    values = {}
+    for variable, name in _ALIASES.items():
+        if environment.get(variable):
+            values[name] = environment[variable]
+    for name in known:
+        variable = "RAG_" + name.replace(".", "_").upper()
+        if environment.get(variable):
+            values[name] = environment[variable]
+    return values
+
+
+def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
+    """A setting's value as its kind. Raises UsageError that names its source."""
+    try:
+        converted = _READ.get(kind, kind)(value)
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"{name} = {value!r} ({origin}) is not a valid {kind.__name__}",
+            f"set {name} to a {kind.__name__}",
+        ) from None
+    if isinstance(converted, int | float) and converted < 0:
+        raise UsageError(f"{name} = {value!r} ({origin}) is negative", f"set {name} to 0 or more")
+    return converted
+
+
+def _to_bool(value: Any) -> bool:
+    names = {"1": True, "true": True, "yes": True, "on": True}
+    names |= {"0": False, "false": False, "no": False, "off": False}
+    text = str(value).strip().lower()
+    if text not in names:
+        raise ValueError(text)
+    return names[text]
+
+
+def _to_names(value: Any) -> tuple[str, ...]:
+    listed = value.split(",") if isinstance(value, str) else value
+    return tuple(str(name).strip() for name in listed)
+
+
+_READ: Mapping[Any, Callable[[Any], Any]] = {bool: _to_bool, tuple[str, ...]: _to_names}
