@@ -13,16 +13,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from eval.rows import RowError, case_from_row
+from eval.rows import case_from_row
 from eval.types import Case, EvalSet, Evidence
 from ingest.errors import UsageError
+from rag.rows import FIELDS_HINT, Row, RowError, json_rows
 
 _QUESTIONS = ("questions.jsonl", "questions.csv")
 _CORPORA = ("corpus", "corpus.jsonl", "docs")
 _QRELS = ("qrels/test.tsv", "qrels.tsv")
-_FIELDS_HINT = 'each line needs at least {"question": ...}'
 
 Qrels = Mapping[str, tuple[Evidence, ...]]
 
@@ -38,7 +37,7 @@ def load_set(path: Path) -> EvalSet:
             f"no such question set: {path}", "give a questions.jsonl, a CSV, or a folder with one"
         )
     if not cases:
-        raise UsageError(f"{path}: no questions in this set", _FIELDS_HINT)
+        raise UsageError(f"{path}: no questions in this set", FIELDS_HINT)
     return EvalSet(name, cases, corpus, _fingerprint(cases, corpus))
 
 
@@ -90,7 +89,7 @@ def _read_cases(path: Path, *, files: bool) -> tuple[Case, ...]:
             if case.id in cases:
                 raise RowError(f"the id {case.id!r} is used twice")
         except RowError as error:
-            raise UsageError(f"{path}:{line}: {error}", _FIELDS_HINT) from None
+            raise UsageError(f"{path}:{line}: {error}", FIELDS_HINT) from None
         cases[case.id] = case
     return tuple(cases.values())
 
@@ -101,37 +100,30 @@ def _read_queries(path: Path, qrels: Qrels) -> tuple[Case, ...]:
     for line, row in _json_rows(path):
         identity, question = str(row.get("_id", "")), row.get("text")
         if not identity or not isinstance(question, str) or not question.strip():
-            raise UsageError(f"{path}:{line}: a query needs '_id' and 'text'", _FIELDS_HINT)
+            raise UsageError(f"{path}:{line}: a query needs '_id' and 'text'", FIELDS_HINT)
         if identity in qrels:
             cases.append(Case(identity, question.strip(), evidence=qrels[identity]))
     return tuple(cases)
 
 
-def _json_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    # Split at line feeds only: other line breaks may stand raw inside a JSON string.
-    for line, text in enumerate(_read_text(path).split("\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            row = json.loads(text)
-        except ValueError as error:
-            raise UsageError(f"{path}:{line}: not JSON: {error}", _FIELDS_HINT) from None
-        if not isinstance(row, dict):
-            raise UsageError(f"{path}:{line}: not a JSON object", _FIELDS_HINT)
+def _json_rows(path: Path) -> Iterator[tuple[int, Row]]:
+    for line, row in json_rows(_read_text(path)):
+        if isinstance(row, RowError):
+            raise UsageError(f"{path}:{line}: {row}", FIELDS_HINT)
         yield line, row
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _csv_rows(path: Path) -> Iterator[tuple[int, Row]]:
     """Rows by column name; a cell that is a JSON list is read as one."""
     reader = csv.DictReader(io.StringIO(_read_text(path), newline=""), strict=True)
     try:
         for row in reader:
             if None in row:
-                raise UsageError(f"{path}:{reader.line_num}: more cells than columns", _FIELDS_HINT)
+                raise UsageError(f"{path}:{reader.line_num}: more cells than columns", FIELDS_HINT)
             yield reader.line_num, {name: _cell(value) for name, value in row.items()}
     except csv.Error as error:
         raise UsageError(
-            f"{path}:{reader.reader.line_num}: not CSV: {error}", _FIELDS_HINT
+            f"{path}:{reader.reader.line_num}: not CSV: {error}", FIELDS_HINT
         ) from None
 
 

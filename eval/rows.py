@@ -1,28 +1,18 @@
-"""One row of a question set, in any of the accepted field names, as a Case. Pure functions.
+"""One row of a question set as a Case. Pure functions.
 
 ragas rows (`user_input`, `reference`, `reference_contexts`, ...) and rows of other tools are read
 by their names for the same things; fields nobody knows are passed over, since sets carry notes.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, cast
 
 from eval.types import Case, Evidence
-from rag.types import Message
+from rag.rows import ID, Row, RowError, as_text, conversation, first
 
-Row = Mapping[str, Any]
-
-_ID = ("id", "_id", "query_id")
-_QUESTION = ("question", "user_input", "query")
 _ANSWERS = ("answers", "answer", "reference", "ground_truth", "ground_truths")
 _SOURCE = ("doc", "source")
 _QUOTE = ("text", "quote")
-_ROLES = {"user": "user", "human": "user", "assistant": "assistant", "ai": "assistant"}
 _YES = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-class RowError(ValueError):
-    """A row that cannot be read; the message says which field, the reader adds file and line."""
 
 
 def case_from_row(row: Row, position: int, *, files: bool = False) -> Case:
@@ -31,25 +21,16 @@ def case_from_row(row: Row, position: int, *, files: bool = False) -> Case:
     `files` says that the set's documents are files: evidence then names a `doc_file` where it has
     one. Raises RowError.
     """
-    earlier, question = _conversation(row)
+    earlier, question = conversation(row)
     return Case(
-        id=_text(_first(row, _ID)) or str(position),
+        id=as_text(first(row, ID)) or str(position),
         question=question,
-        answers=_texts(_first(row, _ANSWERS), "answers"),
+        answers=_texts(first(row, _ANSWERS), "answers"),
         answerable=_flag(row.get("answerable")),
         evidence=tuple(_evidence(row, files)),
         tags=_tags(row.get("tags")),
         messages=earlier,
     )
-
-
-def _first(row: Row, names: tuple[str, ...]) -> object:
-    """The first of several names' values that is there and not empty."""
-    return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
-
-
-def _text(value: object) -> str:
-    return "" if value is None else str(value).strip()
 
 
 def _texts(value: object, name: str) -> tuple[str, ...]:
@@ -58,7 +39,7 @@ def _texts(value: object, name: str) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     if not all(isinstance(item, str | int | float) for item in items):
         raise RowError(f"{name!r} must be a text or a list of texts")
-    return tuple(text for text in map(_text, items) if text)
+    return tuple(text for text in map(as_text, items) if text)
 
 
 def _tags(value: object) -> tuple[str, ...]:
@@ -76,28 +57,6 @@ def _flag(value: object) -> bool:
     return flag
 
 
-def _conversation(row: Row) -> tuple[tuple[Message, ...], str]:
-    """The earlier turns and the question; ragas may give both as one list of messages."""
-    turns = row.get("messages") or row.get("history") or []
-    question = _first(row, _QUESTION)
-    if isinstance(question, list):
-        *turns, last = question
-        question = last.get("content") if isinstance(last, Mapping) else None
-    if not _text(question):
-        raise RowError("no question: give a field 'question'")
-    if not isinstance(turns, list):
-        raise RowError("'messages' must be a list of {role, content}")
-    return tuple(map(_message, turns)), _text(question)
-
-
-def _message(turn: object) -> Message:
-    if isinstance(turn, Mapping) and isinstance(turn.get("content"), str):
-        role = _ROLES.get(str(turn.get("role") or turn.get("type")))
-        if role is not None:
-            return Message(cast(Literal["user", "assistant"], role), turn["content"])
-    raise RowError("each of 'messages' must be {role: user or assistant, content: text}")
-
-
 def _evidence(row: Row, files: bool) -> Iterator[Evidence]:
     """Gold pointers from `evidence`, from ragas fields, or from the columns of a flat row."""
     items = row.get("evidence")
@@ -111,13 +70,13 @@ def _evidence(row: Row, files: bool) -> Iterator[Evidence]:
         yield Evidence(text=text)
     for source in _texts(row.get("reference_context_ids"), "reference_context_ids"):
         yield Evidence(source=source)
-    if items is None and _first(row, _SOURCE) is not None:
+    if items is None and first(row, _SOURCE) is not None:
         yield _pointer(row, files)
 
 
 def _pointer(item: Row, files: bool) -> Evidence:
-    source = _text((item.get("doc_file") if files else None) or _first(item, _SOURCE))
-    text = _text(_first(item, _QUOTE))
+    source = as_text((item.get("doc_file") if files else None) or first(item, _SOURCE))
+    text = as_text(first(item, _QUOTE))
     if not source and not text:
         raise RowError("evidence needs a 'doc' or a 'text'")
     start, end = _number(item, "start"), _number(item, "end")

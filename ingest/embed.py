@@ -3,7 +3,7 @@ sentence-transformers model by name."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.util import find_spec
 from typing import Any, Protocol
 
@@ -27,6 +27,8 @@ ENGINES: Mapping[str, Callable[[Weights], Engine]] = {
 # Below so many characters numpy is done before the library would be imported.
 _FEW_CHARACTERS = {"openvino": 12_000, "torch": 50_000, "numpy": 0}
 _PROGRESS_TEXTS = 256
+REMEMBERED_QUERIES = 256
+"""Questions whose vectors an embedder holds: what is asked again is not embedded again."""
 
 
 def _ignore(done: int) -> None:
@@ -78,6 +80,7 @@ class DefaultEmbedder:
         self._small = MiniLM()
         # OpenVINO's calls hand over to threads of its own: more calls keep every core at work.
         self._bulk = MiniLM(ENGINES[chosen], cores() * (2 if chosen == "openvino" else 1))
+        self._query = lru_cache(REMEMBERED_QUERIES)(self._small.embed_query)
 
     @property
     def truncated(self) -> int:
@@ -90,7 +93,7 @@ class DefaultEmbedder:
 
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of a question, shape (384,)."""
-        return self._small.embed_query(text)
+        return self._query(text)
 
     def embed_documents(self, texts: Sequence[str], on_progress: OnProgress = _ignore) -> Matrix:
         """Unit vectors of texts, shape (n, 384), in their order."""

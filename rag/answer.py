@@ -94,6 +94,8 @@ class _Progress:
     def _priced_usage(self) -> Usage:
         if self.usage is None:
             return Usage(retries=self.retries)
+        if self.usage.cost_usd is not None:
+            return replace(self.usage, retries=self.retries)
         cost = self.facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
         return replace(self.usage, cost_usd=cost, retries=self.retries)
 
@@ -208,7 +210,7 @@ def _converse(
     retrieved = Retrieved(prompt.shown, trace(context, prompt))
     started = False
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
-    with closing(chat.stream(prompt.messages, _options(context))) as deltas:
+    with closing(chat.stream(prompt.messages, _options(context, prompt.fence))) as deltas:
         for delta in deltas:
             if delta.notice:
                 progress.warnings.append(delta.notice)
@@ -307,7 +309,7 @@ def _note(progress: _Progress, delta: ChatDelta) -> None:
     progress.facts = delta.facts or progress.facts
 
 
-def _options(context: Context) -> ChatOptions:
+def _options(context: Context, fence: str) -> ChatOptions:
     chat, question = context.resources.settings.chat, context.question
     return ChatOptions(
         temperature=chat.temperature,
@@ -317,6 +319,7 @@ def _options(context: Context) -> ChatOptions:
         batch=question.batch,
         easy=is_easy(context),
         cancellation=question.cancellation,
+        fence=fence,
     )
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,10 @@ from ingest.sync import SyncSettings
 from rag.abstain import read_calibration
 from rag.answer import ask_stream, whole
 from rag.chat.chain import Link, ModelChain
-from rag.chat.client import ChatSettings, OpenAIChat, Upstream
+from rag.chat.client import ChatModel, ChatSettings, OpenAIChat, Upstream
 from rag.chat.embeddings import ApiEmbedder
+from rag.chat.replies import KEPT_REPLIES, KeptReplies
+from rag.chat.reuse import ReusingChat
 from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
@@ -85,14 +87,26 @@ class App:
 
 
 @contextmanager
-def open_app(settings: Settings, store_folder: Path, origin: str = "library") -> Iterator[App]:
+def open_app(
+    settings: Settings,
+    store_folder: Path,
+    origin: str = "library",
+    instead: ChatModel | None = None,
+) -> Iterator[App]:
     """Open the store for reading, with the embedding model it was built with.
 
-    `origin` is who asks, as the ledger has it.
+    `origin` is who asks, as the ledger has it; `instead` stands in the place of the configured
+    models.
     """
-    with Store.open(store_folder) as store:
-        embedder = own_embedder(settings, store.settings.model)
-        chain = open_chat(settings) if settings.chat_configured else None
+    with ExitStack() as held:
+        store = held.enter_context(Store.open(store_folder))
+        chain: ModelChain | None = None
+        if settings.chat_configured:
+            kept = KeptReplies(store_folder / KEPT_REPLIES, settings.cache.max_mb * 1_000_000)
+            held.callback(kept.close)
+            chain = open_chat(settings, kept if settings.cache.answers else None, instead)
+            held.callback(chain.close)
+        # Outermost, so that what is kept of replies holds placeholders too.
         hidden = kept_back(settings.privacy)
         chat = RedactingChat(chain, hidden) if chain and hidden else chain
         instruments = Instruments(
@@ -100,23 +114,19 @@ def open_app(settings: Settings, store_folder: Path, origin: str = "library") ->
             Ledger(store_folder, settings.ledger) if settings.ledger.enabled else None,
             open_telemetry(settings.chat, os.environ),
         )
-        try:
-            resources = Resources(
-                store,
-                embedder,
-                settings,
-                chat,
-                open_judge(settings, chat),
-                open_reranker(settings),
-                read_calibration(store_folder),
-                chain.facts if chain else None,
-            )
-            client = chain.client if chain else None
-            yield App(resources, instruments, open_check(settings.safety, client, hidden))
-        finally:
-            instruments.close()
-            if chain is not None:
-                chain.close()
+        held.callback(instruments.close)
+        resources = Resources(
+            store,
+            own_embedder(settings, store.settings.model),
+            settings,
+            chat,
+            open_judge(settings, chat),
+            open_reranker(settings),
+            read_calibration(store_folder),
+            chain.facts if chain else None,
+        )
+        client = chain.client if chain else None
+        yield App(resources, instruments, open_check(settings.safety, client, hidden))
 
 
 def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
@@ -138,8 +148,13 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     return open_embedder(model, settings.embedding.engine)
 
 
-def open_chat(settings: Settings) -> ModelChain:
-    """The configured models; no connection is made before the first question."""
+def open_chat(
+    settings: Settings, kept: KeptReplies | None = None, instead: ChatModel | None = None
+) -> ModelChain:
+    """The configured models; no connection is made before the first question.
+
+    With `kept`, none of them is asked the same twice.
+    """
     sections = [settings.writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
     for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
@@ -149,7 +164,9 @@ def open_chat(settings: Settings) -> ModelChain:
     for chat in sections:
         key = chat.api_key or partial(api_key, chat)
         own = ChatSettings(_url(chat), key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
-        links.append(Link(chat, OpenAIChat(own, upstream=upstreams[_url(chat)])))
+        client = OpenAIChat(own, upstream=upstreams[_url(chat)])
+        asked = instead or client
+        links.append(Link(chat, client, ReusingChat(asked, _url(chat), kept) if kept else asked))
     return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
 
 

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 
 from ingest.errors import RagError, UsageError
 from rag.commands.ask import ask, search
+from rag.commands.batch import batch
 from rag.commands.console import report
 from rag.commands.evaluate import eval_calibrate, eval_run
 from rag.commands.ingest import ingest
@@ -35,6 +36,7 @@ _COMMANDS: Commands = {
     "ingest": ingest,
     "ask": ask,
     "search": search,
+    "batch": batch,
     "status": status,
     "list": list_sources,
     "show": show,

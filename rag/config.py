@@ -167,6 +167,16 @@ class SafetySection:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheSection:
+    """Whether a chat reply is kept for the next question with the same prompt, in a file of the
+    store of at most `max_mb` megabytes, and shared by equal questions asked at once.
+    """
+
+    answers: bool = True
+    max_mb: int = 50
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that can be set, frozen at the edge and passed down.
 
@@ -183,6 +193,7 @@ class Settings:
     ledger: LedgerSection = LedgerSection()
     privacy: PrivacySection = PrivacySection()
     safety: SafetySection = SafetySection()
+    cache: CacheSection = CacheSection()
     store: str = ""
     origins: Mapping[str, Origin] = field(default_factory=dict)
     small: ChatSection | None = None

@@ -91,17 +91,21 @@ class Context:
         return warnings
 
 
+def check_question(text: str) -> None:
+    """Raises UsageError for a question that cannot be asked."""
+    if not text.strip():
+        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
+    if len(text) > _MAX_QUESTION_CHARACTERS:
+        raise UsageError(
+            f"the question has {len(text)} characters, {_MAX_QUESTION_CHARACTERS} are allowed",
+            "ask a shorter question",
+        )
+
+
 def prepare(question: Question, resources: Resources) -> Context:
     """Retrieve, and judge whether the documents hold an answer. Raises UsageError."""
     started = perf_counter()
-    if not question.text.strip():
-        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
-    if len(question.text) > _MAX_QUESTION_CHARACTERS:
-        raise UsageError(
-            f"the question has {len(question.text)} characters, "
-            f"{_MAX_QUESTION_CHARACTERS} are allowed",
-            "ask a shorter question",
-        )
+    check_question(question.text)
     store, embedder = resources.store, resources.embedder
     retrieval = retrieve(
         question.text,

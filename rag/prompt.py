@@ -93,7 +93,7 @@ class Prompt:
 
     `shown` are its passages as they stand in it, numbered 1…n, and `costs` the tokens of each;
     `dropped` did not fit. Of the history the `forgotten` oldest messages did not fit. `tokens` is
-    what all messages take, at most.
+    what all messages take, at most. `fence` is what is random in the messages.
     """
 
     messages: tuple[Message, ...]
@@ -104,6 +104,7 @@ class Prompt:
     tokens: int
     limits: Limits
     version: str
+    fence: str
 
     @property
     def halved(self) -> Limits:
@@ -193,6 +194,7 @@ def build_prompt(
         tokens=taken - limits.reserve + sum(costs),
         limits=limits,
         version=template.version,
+        fence=fence,
     )
 
 

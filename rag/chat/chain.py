@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from rag.chat.client import ChatOptions, OpenAIChat
+from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
 from rag.chat.models import listed_window, model_facts, tells_window
 from rag.chat.patience import REAL_TIMING, Timing
 from rag.config import ChatSection
@@ -18,10 +18,11 @@ _LISTING_S = 2.0
 
 
 class Link:
-    """One model of a chain: its client, and what is known of it."""
+    """One model of a chain: its client, the model that is asked through it, and what is known."""
 
-    def __init__(self, section: ChatSection, client: OpenAIChat) -> None:
+    def __init__(self, section: ChatSection, client: OpenAIChat, chat: ChatModel) -> None:
         self.client = client
+        self.chat = chat
         self._facts = model_facts(section)
         self._asks = not self._facts.window and tells_window(section)
 
@@ -89,7 +90,7 @@ class ModelChain:
         shown = False
         try:
             asked = replace(options, deadline_s=left, begin_s=begin)
-            with closing(link.client.stream(messages, asked)) as deltas:
+            with closing(link.chat.stream(messages, asked)) as deltas:
                 for delta in deltas:
                     shown = shown or bool(delta.text)
                     yield replace(delta, facts=link.facts()) if delta.finish_reason else delta

@@ -180,6 +180,23 @@ class OpenAIChat:
         for _ in self._tries(exchange, asking):
             pass
 
+    def body(self, messages: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
+        """What would be sent, without the fields that this API has refused so far."""
+        return request_body(self.name, messages, options, self._dropped)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        upload: bytes | None = None,
+    ) -> bytes:
+        """See Connection.call. Raises ChatError."""
+        try:
+            return self._connection.call(method, path, body, upload)
+        except Failed as failed:
+            raise failed.error from failed.__cause__
+
     def _deltas(
         self, messages: Sequence[Message], options: ChatOptions, asked: float
     ) -> Generator[ChatDelta, None, None]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
+from ingest.embed import REMEMBERED_QUERIES
 from ingest.errors import EmbeddingError
 from ingest.records import Matrix
 from rag.chat.client import OpenAIChat
@@ -26,6 +27,7 @@ class ApiEmbedder:
     def __init__(self, client: OpenAIChat) -> None:
         self._client = client
         self.name = client.name
+        self._query = lru_cache(REMEMBERED_QUERIES)(lambda text: self._embedded([text])[0])
 
     @cached_property
     def dimension(self) -> int:
@@ -37,7 +39,7 @@ class ApiEmbedder:
 
     def embed_query(self, text: str) -> Matrix:
         """The unit vector of a question, shape (dimension,)."""
-        vector: Matrix = self._embedded([text])[0]
+        vector: Matrix = self._query(text)
         return vector
 
     def embed_documents(

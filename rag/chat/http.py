@@ -39,6 +39,8 @@ _ERROR_BODY_S = 5.0
 _ERROR_BODY_BYTES = 64 * 1024
 _LISTING_BYTES = 8 << 20
 _KEEP_ALIVE_S = 30.0
+_CALL_S = 600.0
+_CALL_BYTES = 1 << 30
 # A piece is unpacked whole before it is measured: one layer of these grows 1,000 times at most.
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -147,6 +149,40 @@ class Connection:
         except httpx.HTTPError:
             return None
         return parsed(bytes(body))
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, upload: bytes | None
+    ) -> bytes:
+        """One plain request beside the chat endpoint, not tried again: its reply's body.
+
+        `upload` goes as the file of a batch. Raises Failed.
+        """
+        import httpx
+
+        now, peer = self._timing.monotonic, self.use_key()
+        patience = Patience(_CALL_S, now() + _CALL_S, now)
+        request = self._client.build_request(
+            method,
+            self._url(path),
+            json=body,
+            data={"purpose": "batch"} if upload else None,
+            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
+            headers=_key_headers(peer),
+            timeout=httpx.Timeout(patience),
+        )
+        received = bytearray()
+        exchange = Exchange(path, {}, peer, Reply(peer), lambda headers: None)
+        try:
+            with closing(self._client.send(request, stream=True)) as response:
+                if not response.is_success:
+                    raise self._refused(response, peer, patience)
+                for piece in _unpacked(response):
+                    received += piece
+                    if len(received) > _CALL_BYTES:
+                        raise Failed(ChatRejected(f"{peer.host} sent an over-long file"))
+        except httpx.HTTPError as error:
+            raise self._interrupted(error, exchange, patience) from error
+        return bytes(received)
 
     def exchange(self, exchange: Exchange, patience: Patience) -> Iterator[ChatDelta]:
         """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""

@@ -30,7 +30,8 @@ class ChatOptions:
     At most MAX_ANSWER_TOKENS are asked for; None leaves a choice to the server. `schema` is a JSON
     schema for the reply, left out where the API does not know it. `batch` lets the questions of
     people go first; `within` is a request made while the reply to another is read; `easy` allows
-    a smaller model, where there is one.
+    a smaller model, where there is one. `fence` is the random delimiter in the messages: two
+    requests that differ in it alone ask the same.
     """
 
     temperature: float | None = 0.0
@@ -45,6 +46,7 @@ class ChatOptions:
     easy: bool = False
     begin_s: float = math.inf
     cancellation: Cancellation = field(default_factory=Cancellation, compare=False, repr=False)
+    fence: str = ""
 
     @property
     def answer_tokens(self) -> int:

@@ -13,8 +13,10 @@ from rag.commands.options import (
     Filters,
     K,
     Model,
+    NoCache,
     QuestionText,
     Strict,
+    asking_flags,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def ask(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent and its cost; send nothing.")
     ] = False,
+    no_cache: NoCache = False,
     fail_on_abstain: Annotated[
         bool, typer.Option("--fail-on-abstain", help="Exit with 10 when there is no answer.")
     ] = False,
@@ -47,7 +50,7 @@ def ask(
     from rag.context import Question
 
     output = common.output
-    settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
+    settings = common.settings(asking_flags(k, budget, model, no_cache=no_cache))
     request = Question(
         read_question(question),
         filters=parse_filters(filters or ()),

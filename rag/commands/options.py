@@ -22,6 +22,7 @@ Budget = Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and an
 Model = Annotated[str | None, typer.Option(help="The chat model.")]
 Extractive = Annotated[bool, typer.Option("--extractive", help="Use no chat API.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Use and keep no chat reply.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only documents with this; repeatable."),
@@ -93,6 +94,18 @@ class Common:
             if opened.store.status().documents == 0:
                 self.output.note("the store is empty: run `rag ingest PATH`")
             yield opened
+
+
+def asking_flags(
+    k: int | None, budget: int | None, model: str | None, *, no_cache: bool
+) -> Mapping[str, Any]:
+    """The settings behind the options of every command that asks."""
+    return {
+        "retrieval.k": k,
+        "prompt.budget": budget,
+        "chat.model": model,
+        "cache.answers": False if no_cache else None,
+    }
 
 
 def with_common(function: Callable[..., None]) -> Callable[..., None]:

@@ -4,6 +4,7 @@ or the chat model as judge. What is cited is still found by words (rag/grounding
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from importlib import resources
 from typing import Any
@@ -118,7 +119,8 @@ class ChatJudge:
             for name, text in named
         )
         messages = (Message("system", self._system), Message("user", content))
-        reply = "".join(delta.text for delta in self._chat.stream(messages, _OPTIONS))
+        options = replace(_OPTIONS, fence=fence)
+        reply = "".join(delta.text for delta in self._chat.stream(messages, options))
         verdict = _VERDICTS.get(reply.strip().strip("*_`\"'.").upper())
         if verdict is None:
             raise ChatRejected("the judge gave no verdict")

@@ -1,0 +1,149 @@
+"""`rag batch`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rag.commands.ask import note_answerer
+from rag.commands.console import Output, progress_bar
+from rag.commands.options import (
+    Budget,
+    Common,
+    Extractive,
+    Filters,
+    K,
+    Model,
+    NoCache,
+    Strict,
+    asking_flags,
+)
+
+if TYPE_CHECKING:
+    from rag.batch.provider import Work
+    from rag.batch.report import BatchReport
+    from rag.config import Settings
+
+SOME_QUESTIONS_FAILED = 7
+
+Action = Literal["submit", "status", "collect"]
+
+
+def batch(
+    common: Common,
+    questions: Annotated[
+        str, typer.Argument(metavar="QUESTIONS", help="Lines of JSON; `-` reads standard input.")
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="ANSWERS", help="A row for each.")],
+    jobs: Annotated[int | None, typer.Option("-j", min=1, help="Questions at once.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with ANSWERS.")] = False,
+    max_cost: Annotated[
+        float | None, typer.Option("--max-cost", min=0.0, help="Stop at so many US dollars.")
+    ] = None,
+    provider: Annotated[
+        Action | None, typer.Option("--provider", help="Use the API's own batch endpoint.")
+    ] = None,
+    k: K = None,
+    budget: Budget = None,
+    filters: Filters = None,
+    model: Model = None,
+    extractive: Extractive = False,
+    strict: Strict = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Answer many questions into a file of JSON lines, resumable whenever it is stopped."""
+    from ingest.filters import parse_filters
+    from rag.batch.provider import Work
+    from rag.batch.questions import read_questions
+    from rag.context import Question
+
+    flags = asking_flags(k, budget, model, no_cache=no_cache)
+    settings = common.settings({**flags, "chat.concurrency": jobs})
+    extractive = extractive or not settings.chat_configured
+    _check(settings, max_cost, provider, extractive=extractive)
+    note_answerer(settings, common.output, extractive=extractive)
+    conditions = parse_filters(filters or ())
+    like = Question("", conditions, extractive=extractive, strict=strict, batch=True)
+    work = Work(settings, read_questions(questions, like), out, resume)
+    with _kept(common.output, out):
+        if provider is None:
+            _finish(common.output, _run(common, work, max_cost))
+        else:
+            _provide(common.output, work, provider)
+
+
+def _run(common: Common, work: "Work", max_cost: float | None) -> "BatchReport":
+    from rag.batch.answers import open_answers
+    from rag.batch.run import run_batch
+
+    with (
+        common.open_app(work.settings) as app,
+        open_answers(work.out, work.asked, resume=work.resume) as file,
+        progress_bar(common.output) as on_progress,
+    ):
+        return run_batch(app, work.asked, file, max_cost, on_progress)
+
+
+def _provide(output: Output, work: "Work", action: Action) -> None:
+    from dataclasses import asdict
+
+    from rag.batch.provider import collect, look_up, submit
+
+    if action == "collect":
+        with progress_bar(output) as on_progress:
+            report = collect(work, on_progress)
+        _finish(output, report)
+        return
+    if action == "submit":
+        with progress_bar(output) as on_progress:
+            job = submit(work, on_progress)
+    else:
+        job = look_up(work)
+    if job is None:
+        output.result({}, "nothing is left to send")
+    else:
+        text = f"{job.id}: {job.status}, {job.done} of {job.total} replies {job.problem}"
+        output.result(asdict(job) | {"files": list(job.files)}, text.rstrip())
+
+
+def _finish(output: Output, report: "BatchReport") -> None:
+    """Say what was done, and by the exit code whether it was all."""
+    from dataclasses import asdict
+
+    from rag.batch.report import report_text
+
+    output.result(asdict(report), report_text(report))
+    if not report.is_whole:
+        output.note("ask what is left, and what failed, with --resume")
+        raise typer.Exit(SOME_QUESTIONS_FAILED)
+
+
+@contextmanager
+def _kept(output: Output, out: Path) -> Iterator[None]:
+    """Say after an interrupt that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        output.note(f"what was answered stands in {out}: go on with --resume")
+        raise
+
+
+def _check(
+    settings: "Settings", max_cost: float | None, provider: Action | None, *, extractive: bool
+) -> None:
+    """Refuse what cannot be kept to. Raises UsageError."""
+    from ingest.errors import UsageError
+    from rag.chat.models import model_facts
+
+    if provider and extractive:
+        message = "there is no chat API whose batch endpoint could be used"
+        raise UsageError(message, "set OPENAI_API_KEY or OPENAI_BASE_URL")
+    if provider and max_cost is not None:
+        raise UsageError("--max-cost does not reach a batch at the provider", "leave one out")
+    if max_cost is not None and not extractive and model_facts(settings.chat).cost(1, 1) is None:
+        raise UsageError(
+            f"the price of {settings.chat.model} is unknown: --max-cost cannot be kept",
+            "set chat.price_in and chat.price_out (US dollars per million tokens)",
+        )
