@@ -39,9 +39,15 @@ def _whole(text: str) -> int:
 
 
 def _card(text: str) -> int:
+    """A last group of three may be another number that follows."""
+    candidates = (text, text[:-4]) if text[-4] in " -" else (text,)
+    return next((len(number) for number in candidates if _is_card(number)), 0)
+
+
+def _is_card(text: str) -> bool:
     digits = [int(d) for d in text if d.isdigit()]
     doubled = [d if i % 2 == 0 else (2 * d - 9 * (d > 4)) for i, d in enumerate(digits[::-1])]
-    return len(text) if sum(doubled) % 10 == 0 else 0
+    return len(digits) > 12 and sum(doubled) % 10 == 0
 
 
 def _iban(text: str) -> int:
