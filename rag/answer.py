@@ -39,6 +39,7 @@ from rag.types import (
     SentenceDone,
     Status,
     Usage,
+    Working,
 )
 
 ABSTENTION = "Not in your documents."
@@ -192,8 +193,12 @@ def _converse(
     retrieved = Retrieved(prompt.shown, trace(context, prompt))
     started = False
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
+    yield Working(f"{chat.name} reads {prompt.tokens:,} tokens")
     with closing(chat.stream(prompt.messages, _options(context))) as deltas:
         for delta in deltas:
+            if delta.progress:
+                yield Working(f"{delta.progress}, to read {prompt.tokens:,} tokens")
+                continue
             if not started:  # an overflow is known by now: these are the passages that count
                 started = True
                 progress.mark("first_token", asked)

@@ -15,6 +15,8 @@ from rag.abstain import read_calibration
 from rag.answer import ask, ask_stream
 from rag.chat.client import ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
+from rag.chat.local import LocalChat, window_for
+from rag.chat.models import model_facts
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources
 from rag.grounding.judge import open_judge
@@ -102,8 +104,15 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     return open_embedder(model, settings.embedding.engine)
 
 
-def open_chat(settings: Settings) -> OpenAIChat:
-    """The configured chat API; no connection is made before the first question."""
+def open_chat(settings: Settings) -> OpenAIChat | LocalChat:
+    """The configured chat model; nothing is connected or loaded before the first question.
+
+    Raises UsageError for a model file that cannot be run, or that a project's file alone names.
+    """
+    if settings.chat.is_file:
+        refuse_project_model(settings, "chat.model")
+        window = window_for(model_facts(settings.chat).window)
+        return LocalChat(Path(settings.chat.model).expanduser(), window)
     return OpenAIChat(
         ChatSettings(
             base_url=settings.chat.base_url or OPENAI_URL,

@@ -36,7 +36,9 @@ _ALIASES = {
 
 @dataclass(frozen=True, slots=True)
 class ChatSection:
-    """The chat API. `deadline` is in seconds for a whole question, every wait included.
+    """The chat API; without a `base_url` a `model` may be a GGUF file, which runs on this machine.
+
+    `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
     per million tokens; 0 is what rag/chat/models.toml lists.
@@ -53,6 +55,11 @@ class ChatSection:
     price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the model is a file of this machine and no name at an API."""
+        return not self.base_url and self.model.endswith(".gguf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +148,8 @@ class Settings:
 
     @property
     def chat_configured(self) -> bool:
-        """Whether a chat API was named at all, by a key or by a base URL."""
-        return bool(self.chat.base_url or self.chat.api_key)
+        """Whether a chat model was named at all: by a key, a base URL, or as a file."""
+        return bool(self.chat.base_url or self.chat.api_key or self.chat.is_file)
 
     @property
     def own_model(self) -> str:

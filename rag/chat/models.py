@@ -15,6 +15,9 @@ from urllib.parse import urlsplit
 
 from rag.config import OPENAI_URL, ChatSection
 
+FILE_WINDOW = 2048
+"""Tokens for a model that runs on this machine, where every token of a prompt is waited for."""
+
 # A name with a date is the same model: gpt-4o-mini-2024-07-18, claude-opus-4-1-20250805.
 _DATED = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}|latest)$")
 
@@ -46,7 +49,7 @@ def model_facts(chat: ChatSection) -> ModelFacts:
     known = models.get(chat.model) or models.get(_DATED.sub("", chat.model)) or {}
     own_price = chat.price_in or chat.price_out
     return ModelFacts(
-        window=chat.window or known.get("window", 0),
+        window=chat.window or known.get("window", 0) or (FILE_WINDOW if chat.is_file else 0),
         price_in=chat.price_in or known.get("price_in", 0.0),
         price_out=chat.price_out or known.get("price_out", 0.0),
         as_of=listed["as_of"] if known and not own_price else "",
