@@ -41,6 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--context", type=int, default=4096, help="tokens of each slot")
     parser.add_argument("--slots", type=int, default=1, help="requests served at once")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--show-slots", action="store_true", help="answer GET /slots")
     parser.add_argument("--with-parent", action="store_true")
     return parser.parse_args()
 
@@ -63,7 +64,7 @@ def _open(arguments: argparse.Namespace) -> Any:
     # Both run the model once before it is asked anything, which takes seconds.
     parameters.warmup = parameters.fit_params = False
     parameters.ui = False
-    parameters.endpoint_slots = False
+    parameters.endpoint_slots = arguments.show_slots  # it tells the prompts to whoever asks
     parameters.verbosity = 0
     return xllamacpp.Server(parameters)
 
