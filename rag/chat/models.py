@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from rag.config import OPENAI_URL, ChatSection
 
-FILE_WINDOW = 2048
-"""Tokens for a model that runs on this machine, where every token of a prompt is waited for."""
+FILE_WINDOW = 1280
+"""Tokens for a model in a file: on this machine every token of a prompt is waited for, and about
+600 of passages hold nearly every answer that all of them do."""
 
 # A name with a date is the same model: gpt-4o-mini-2024-07-18, claude-opus-4-1-20250805.
 _DATED = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}|latest)$")
