@@ -14,7 +14,7 @@ from time import perf_counter
 from ingest.tokens import count_tokens
 from rag.chat.client import ChatModel, ChatOptions
 from rag.chat.models import model_facts
-from rag.context import Context, Question, Resources, prepare
+from rag.context import Context, Question, Resources, claim_weights, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
 from rag.explain import trace
 from rag.extractive.conflicts import statements
@@ -54,7 +54,8 @@ class _Progress:
     def __init__(self, context: Context, passages: tuple[Passage, ...]) -> None:
         self.context = context
         self.passages = passages
-        verifier = CoverageVerifier(context.idf, context.resources.judge)
+        weights = claim_weights(context, passages)
+        verifier = CoverageVerifier(weights, context.resources.judge)
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.model: str | None = None

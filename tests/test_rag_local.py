@@ -210,6 +210,18 @@ def test_a_question_fits_the_window(library: Rag) -> None:
 
 
 @needs_model
+def test_doctor_asks_the_model(library: Rag) -> None:
+    """The check loads the file and asks it; one that is missing fails with what to do."""
+    found = library("doctor", environment={"RAG_MODEL": str(model_path())})
+    missing = library("doctor", environment={"RAG_MODEL": "none.gguf"})
+
+    assert (found.code, f"chat API: {model_path().name} answers, in" in found.out) == (0, True)
+    assert missing.code == 1
+    assert "FAIL chat API: cannot read the model none.gguf" in missing.out
+    assert "check chat.model" in missing.out
+
+
+@needs_model
 def test_interrupt_while_the_model_reads(library: Rag) -> None:
     """A terminal says what is waited for; Ctrl-C ends the command with 130, and the model."""
     controller, terminal = pty.openpty()
