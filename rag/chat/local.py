@@ -78,7 +78,9 @@ class LocalChat:
         except ChatError as error:
             if not _is_gone(served.process):
                 raise
-            self.close()
+            with self._lock:
+                if self._served is served:  # nobody has loaded it anew
+                    self.close()
             ended = self._ended(served.process)
             partial = error.partial if isinstance(error, ChatIncomplete) else ""
             raise ChatIncomplete(ended.message, ended.hint, partial) from error
@@ -106,7 +108,7 @@ class LocalChat:
         late = Timer(deadline_s, process.kill)
         late.start()
         try:
-            ready = process.stdout.readline()
+            ready = next((line for line in process.stdout if line.startswith("listening")), "")
             if not ready:
                 raise self._ended(process)
             return _Served(process, OpenAIChat(ChatSettings(ready.split()[-1], key, self.name)))
@@ -123,7 +125,7 @@ class LocalChat:
             return ChatUnavailable(
                 f"llama.cpp was killed while it had {self._file} loaded",
                 f"free memory ({size} and a window of {self._window} tokens are needed), lower "
-                "prompt.budget, or raise chat.deadline",
+                "chat.window, or raise chat.deadline",
             )
         return ChatUnavailable(
             f"llama.cpp cannot run {self._file}",
