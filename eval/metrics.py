@@ -101,6 +101,15 @@ def contains(text: str, answers: Sequence[str]) -> float | None:
     return 0.0
 
 
+def right_and_cited(answer: Answer, answers: Sequence[str], read: ReadPlace) -> float | None:
+    """1 if one of the answers stands in the text, and one in the document at a cited place."""
+    if not answers:
+        return None
+    texts = [place.text for place in map(read, answer.citations) if place is not None]
+    right = answer.status != "abstained" and contains(answer_text(answer), answers)
+    return float(bool(right and any(contains(text, answers) for text in texts)))
+
+
 def token_f1(text: str, answers: Sequence[str]) -> float | None:
     """The best F1 of the text's tokens against any answer's, in SQuAD's normal form."""
     return max((_f1(text, answer) for answer in answers), default=None)

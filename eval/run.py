@@ -30,6 +30,7 @@ _RANKED: Mapping[str, tuple[Callable[[Ranking, int], float | None], int]] = {
 _MEANS = (
     *_RANKED,
     "contains",
+    "right_and_cited",
     "em",
     "token_f1",
     "faithfulness",
@@ -38,6 +39,7 @@ _MEANS = (
     "citation_validity",
     "rejection_rate",
     "false_refusal_rate",
+    "first_token_ms",
 )
 _OF_CONFIDENCE: Mapping[str, statistics.ClassStatistic] = {
     "auroc": statistics.auroc,
@@ -182,6 +184,7 @@ def answer_scores(case: Case, answer: Answer, checks: Checks) -> dict[str, float
     return {
         **retrieval_scores(case, ranked),
         "contains": metrics.contains(text, wanted),
+        "right_and_cited": metrics.right_and_cited(answer, wanted, read),
         "em": metrics.exact_match(text, wanted),
         "token_f1": metrics.token_f1(text, wanted),
         "faithfulness": metrics.faithfulness(answer),
@@ -190,6 +193,7 @@ def answer_scores(case: Case, answer: Answer, checks: Checks) -> dict[str, float
         "citation_validity": metrics.citation_validity(answer, read),
         "rejection_rate": None if case.answerable else float(refused),
         "false_refusal_rate": float(refused) if case.answerable else None,
+        "first_token_ms": answer.timings_ms.get("first_token"),
     }
 
 

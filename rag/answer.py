@@ -14,7 +14,7 @@ from time import perf_counter
 from ingest.tokens import count_tokens
 from rag.chat.client import ChatModel, ChatOptions
 from rag.choice import chosen_model, is_easy
-from rag.context import Context, Question, Resources, prepare
+from rag.context import Context, Question, Resources, claim_weights, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
 from rag.explain import trace
 from rag.extractive.conflicts import statements
@@ -40,6 +40,7 @@ from rag.types import (
     SentenceDone,
     Status,
     Usage,
+    Working,
 )
 
 ABSTENTION = "Not in your documents."
@@ -53,7 +54,8 @@ class _Progress:
     def __init__(self, context: Context, passages: tuple[Passage, ...]) -> None:
         self.context = context
         self.passages = passages
-        verifier = CoverageVerifier(context.idf, context.resources.judge)
+        weights = claim_weights(context, passages)
+        verifier = CoverageVerifier(weights, context.resources.judge)
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.retries = 0
@@ -194,7 +196,12 @@ def packed_prompt(
     return build_prompt(
         context.question.text,
         context.retrieval.passages,
-        load_template(settings.prompt.template, settings.chat.model, context.judgement.is_cautious),
+        load_template(
+            settings.prompt.template,
+            settings.chat.model,
+            is_cautious=context.judgement.is_cautious,
+            is_small=settings.chat.is_file,
+        ),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
         context.idf,
         context.question.history,
@@ -210,10 +217,14 @@ def _converse(
     retrieved = Retrieved(prompt.shown, trace(context, prompt))
     started = False
     # Closed also when the consumer goes away: nobody then waits for the rest of the reply.
+    yield Working(f"{chat.name} reads {prompt.tokens:,} tokens")
     with closing(chat.stream(prompt.messages, _options(context, prompt.fence))) as deltas:
         for delta in deltas:
             if delta.notice:
                 progress.warnings.append(delta.notice)
+                continue
+            if delta.progress:
+                yield Working(f"{delta.progress}, to read {prompt.tokens:,} tokens")
                 continue
             if not started:  # an overflow is known by now: these are the passages that count
                 started = True

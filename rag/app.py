@@ -19,6 +19,8 @@ from rag.answer import ask_stream, whole
 from rag.chat.chain import Link, ModelChain
 from rag.chat.client import ChatModel, ChatSettings, OpenAIChat, Upstream
 from rag.chat.embeddings import ApiEmbedder
+from rag.chat.local import LocalChat, window_for
+from rag.chat.models import model_facts
 from rag.chat.replies import KEPT_REPLIES, KeptReplies
 from rag.chat.reuse import ReusingChat
 from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
@@ -151,10 +153,13 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
 def open_chat(
     settings: Settings, kept: KeptReplies | None = None, instead: ChatModel | None = None
 ) -> ModelChain:
-    """The configured models; no connection is made before the first question.
+    """The configured models; nothing is connected or loaded before the first question.
 
-    With `kept`, none of them is asked the same twice.
+    With `kept`, none of them is asked the same twice. Raises UsageError for a model file that
+    cannot be run, or that a project's file alone names.
     """
+    if settings.chat.is_file:
+        refuse_project_model(settings, "chat.model")
     sections = [settings.writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
     for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
@@ -162,12 +167,18 @@ def open_chat(
         upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
     links = []
     for chat in sections:
-        key = chat.api_key or partial(api_key, chat)
-        own = ChatSettings(_url(chat), key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
-        client = OpenAIChat(own, upstream=upstreams[_url(chat)])
+        client = _open_model(chat, upstreams[_url(chat)])
         asked = instead or client
         links.append(Link(chat, client, ReusingChat(asked, _url(chat), kept) if kept else asked))
     return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
+
+
+def _open_model(chat: ChatSection, upstream: Upstream) -> OpenAIChat | LocalChat:
+    if chat.is_file:
+        return LocalChat(Path(chat.model).expanduser(), window_for(model_facts(chat).window))
+    key = chat.api_key or partial(api_key, chat)
+    own = ChatSettings(_url(chat), key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+    return OpenAIChat(own, upstream=upstream)
 
 
 def _url(chat: ChatSection) -> str:

@@ -91,8 +91,7 @@ def main() -> None:
         sys.stdout.flush()
     except RagError as error:
         code = report(error)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt:  # one that typer sees comes back as a code
         code = INTERRUPTED
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted. Python would complain once more at exit.
@@ -100,6 +99,9 @@ def main() -> None:
         code = 0
     except Exception as error:  # noqa: BLE001  # the outermost border: no traceback without -v
         code = _unexpected(error)
+    if code == INTERRUPTED:
+        # A terminal stands in the middle of a line: after part of an answer, or after its ^C.
+        print("\ninterrupted" if sys.stderr.isatty() else "interrupted", file=sys.stderr)
     sys.exit(code or 0)
 
 

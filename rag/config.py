@@ -35,7 +35,9 @@ _OWN = ("privacy.", "safety.")
 
 @dataclass(frozen=True, slots=True)
 class ChatSection:
-    """The chat API. `deadline` is in seconds for a whole question, every wait included.
+    """The chat API; without a `base_url` a `model` may be a GGUF file, which runs on this machine.
+
+    `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
     per million tokens; 0 is what rag/chat/models.toml lists. `rpm` and `tpm` are requests and
@@ -65,6 +67,11 @@ class ChatSection:
     max_cost_per_day: float = 0.0
     api_key_file: str = ""
 
+    @property
+    def is_file(self) -> bool:
+        """Whether the model is a file of this machine and no name at an API."""
+        return not self.base_url and self.model.endswith(".gguf")
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalSection:
@@ -83,7 +90,9 @@ class RetrievalSection:
 
 @dataclass(frozen=True, slots=True)
 class PromptSection:
-    """`budget` is in tokens for everything sent; `template` is a folder of prompt files."""
+    """`budget` is in tokens for everything sent; `template` is a folder of prompt files, or "small"
+    for the prompt that suits small models, which a model in a file gets by itself.
+    """
 
     budget: int = 3000
     template: str = ""
@@ -207,8 +216,9 @@ class Settings:
 
     @property
     def chat_configured(self) -> bool:
-        """Whether a chat API was named at all, by a key or by a base URL."""
-        return bool(self.chat.base_url or self.chat.api_key or self.key_is_kept)
+        """Whether a chat model was named at all: by a key, a base URL, or as a file."""
+        own = self.chat
+        return bool(own.base_url or own.api_key or own.is_file or self.key_is_kept)
 
     @property
     def key_is_kept(self) -> bool:
@@ -372,7 +382,10 @@ def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settin
             hint = f"add a table [models.{name}] to rag.toml"
             raise UsageError(f"no model is named {name!r}", hint)
         withheld.extend([model.base_url or url] if model.withheld else [])
-        return put_in(own, name, model, url)
+        section = put_in(own, name, model, url)
+        if section.is_file and from_project(model.origin):
+            raise unasked_model("chat.model", section.model)
+        return section
 
     chat, origins = settings.chat, dict(settings.origins)
     automatic = chat.model == AUTO

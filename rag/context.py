@@ -1,6 +1,6 @@
 """One question before an answerer starts: what it is asked of, and what was found for it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from time import perf_counter
@@ -17,13 +17,14 @@ from rag.config import Settings
 from rag.extractive.asked import Asked, analyse
 from rag.extractive.conflicts import Conflict, find_conflict
 from rag.extractive.extract import ScoredSentence, rank_sentences
-from rag.grounding.verify import Idf, Verifier, inverse_frequency
+from rag.grounding.verify import Idf, Verifier, inverse_frequency, prepared_passage
 from rag.retrieval.query import corrected, store_languages
 from rag.retrieval.rerank import Rerank
 from rag.retrieval.retrieve import Retrieval, retrieve
-from rag.types import Message, ModelFacts
+from rag.types import Message, ModelFacts, Passage
 
 _MAX_QUESTION_CHARACTERS = 4000
+_ECHOED = 1.0  # about the weight of a word that every third passage has
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,18 @@ def prepare(question: Question, resources: Resources) -> Context:
         started=started,
         retrieve_ms=(perf_counter() - started) * 1000,
     )
+
+
+def claim_weights(context: Context, passages: Sequence[Passage]) -> Idf:
+    """The weight of a term in an answer to a question.
+
+    A word of the question that no passage has is not the answer's own claim: one that repeats it
+    is checked for the rest. Whether such a word speaks against answering was judged before.
+    """
+    evidence = [prepared_passage(passage) for passage in passages]
+    held = frozenset[str]().union(*(item.heading.union(*item.terms) for item in evidence))
+    echoed = {term for term in terms(context.question.text) if term.isalpha()} - held
+    return lambda term: min(context.idf(term), _ECHOED) if term in echoed else context.idf(term)
 
 
 def term_weights(store: Store) -> Idf:

@@ -3,16 +3,18 @@
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
 
 from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
 from rag.app import open_chat, own_embedder
+from rag.chat.client import ChatOptions
 from rag.config import Settings, find_store
 from rag.telemetry import asked_for, installed
-from rag.types import ChatDelta, Message
+from rag.types import Message
 
 _LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")
 
@@ -86,20 +88,17 @@ def _index(settings: Settings) -> str:
 def _chat(settings: Settings) -> str:
     if not settings.chat_configured:
         return "none configured: answers are extractive"
-    chat = open_chat(settings)
+    chat, begun = open_chat(settings), perf_counter()
     try:
-        _first_words(chat.stream([Message("user", "Reply with the word yes.")]))
+        deltas = list(chat.stream([Message("user", "Reply with the word yes.")], ChatOptions()))
     finally:
         chat.close()
-    return f"{settings.chat.model} answers"
-
-
-def _first_words(deltas: Iterator[ChatDelta]) -> None:
-    """Wait for the first piece of a reply, and hang up."""
-    for delta in deltas:
-        if delta.notice:
-            raise RagError(delta.notice, "mend that model, or name another: chat.model")
-        break
+    if notice := next((delta.notice for delta in deltas if delta.notice), ""):
+        raise RagError(notice, "mend that model, or name another: chat.model")
+    last = deltas[-1]
+    # Some servers answer with the model they have, whichever was asked for.
+    other = f" as {last.model!r}" if last.model not in (None, chat.name) else ""
+    return f"{chat.name} answers{other}, in {perf_counter() - begun:.1f} s"
 
 
 def _telemetry(settings: Settings) -> str:

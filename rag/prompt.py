@@ -114,16 +114,20 @@ class Prompt:
 
 
 @cache
-def load_template(folder: str = "", model: str = "", is_cautious: bool = False) -> PromptTemplate:
+def load_template(
+    folder: str = "", model: str = "", *, is_cautious: bool = False, is_small: bool = False
+) -> PromptTemplate:
     """The prompt files of a folder, or our own. Raises UsageError.
 
     Each is taken from the folder's sub-folder of the model's name, else from the folder, else from
-    ours; for a cautious answer `user.cautious.txt` goes before the `user.txt` beside it.
+    ours; for a cautious answer `user.cautious.txt` goes before the `user.txt` beside it. Models of
+    a few billion weights have own ones: told how to refuse, they refuse too much.
     """
     if folder and not Path(folder).is_dir():
         raise UsageError(f"no such prompt folder: {folder}", "check the setting prompt.template")
     given = (Path(folder) / model, Path(folder)) if folder else ()
-    folders = (*given, resources.files("rag") / "prompts")
+    own = resources.files("rag") / "prompts"
+    folders = (*given, *((own / "small",) if is_small else ()), own)
 
     def read(*names: str) -> str:
         files = (place / name for place in folders for name in names)

@@ -140,8 +140,9 @@ class ModelFacts:
 class ChatDelta:
     """A piece of a chat reply: text, or at the end the usage and the reason it ended.
 
-    `notice` is a line for the reader of the answer, and stands alone. `retries` and `facts` come
-    with the reason: tries that had failed before, and what is known of the model that answered.
+    `notice` is a line for the reader of the answer, `progress` says what is going on before there
+    is any text; both stand alone. `retries` and `facts` come with the reason: tries that had failed
+    before, and what is known of the model that answered.
     """
 
     text: str = ""
@@ -149,8 +150,16 @@ class ChatDelta:
     usage: Usage | None = None
     model: str | None = None
     notice: str = ""
+    progress: str = ""
     retries: int = 0
     facts: ModelFacts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """Event: what is going on while there is nothing to show yet."""
+
+    doing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,4 +197,4 @@ class Finished:
     error: RagError | None = None
 
 
-Event = Retrieved | Delta | SentenceDone | Finished
+Event = Working | Retrieved | Delta | SentenceDone | Finished

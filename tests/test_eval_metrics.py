@@ -262,6 +262,25 @@ def test_contains_looks_for_whole_words(text, gold, expected):
     assert expected == metrics.contains(text, [gold])
 
 
+@pytest.mark.parametrize(
+    ("text", "quote", "expected"),
+    [
+        ("It lasts two years.", "The warranty lasts two years.", 1.0),
+        ("It lasts two years.", "It is painted blue.", 0.0),
+        ("It lasts three years.", "The warranty lasts two years.", 0.0),
+    ],
+    ids=["right and cited", "right, elsewhere cited", "wrong, well cited"],
+)
+def test_an_answer_counts_where_its_citation_holds_it(text, quote, expected):
+    """Both the text and a cited place must hold an accepted answer."""
+    given = answer([sentence(f"{text} [1]", 1)], [citation(1, quote)])
+
+    assert metrics.right_and_cited(given, ["two years", "24 months"], read) == expected
+    refused = answer([], [], status="abstained")
+    assert metrics.right_and_cited(refused, ["two years"], read) == 0
+    assert metrics.right_and_cited(given, [], read) is None
+
+
 def test_no_accepted_answer_no_score():
     """Without accepted answers the text metrics do not apply."""
     assert metrics.exact_match("x", []) is None

@@ -95,6 +95,7 @@ def test_a_perfect_run_scores_ones_over_the_rows_that_apply():
         "recall@5",
         "ndcg@10",
         "contains",
+        "right_and_cited",
         "faithfulness",
         "citation_recall",
         "citation_precision",

@@ -3,7 +3,9 @@
 import json
 import os
 import pty
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -98,6 +100,35 @@ def test_a_terminal_shows_each_sentence_checked_as_it_ends(library: Rag, chat: S
 
     assert chat.was_told
     assert shown.startswith(f"{GOOD} [1]. {STRUCK}\n\n[1] ")
+
+
+def test_an_interrupt_leaves_what_was_shown(library: Rag, chat: SlowChat) -> None:
+    """A terminal says what is waited for, then keeps the sentence that stood there at Ctrl-C."""
+    controller, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [*library.command, "ask", QUESTION],
+        cwd=library.folder,
+        env=clean_environment(library.home) | chat.environment | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=terminal,
+        stderr=terminal,
+    )
+    os.close(terminal)
+    received = b""
+    while b"[1]" not in received:
+        received += _read(controller)
+    interrupted = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    while piece := _read(controller):
+        received += piece
+    os.close(controller)
+
+    assert process.wait() == 130
+    assert time.monotonic() - interrupted < 5
+    before, _, after = received.decode().replace("\r\n", "\n").partition(GOOD)
+    assert "reads" in before
+    assert after.startswith(" [1].")
+    assert after.endswith("\ninterrupted\n")
 
 
 def test_without_colour_a_failed_sentence_is_only_marked(library: Rag, chat: SlowChat) -> None:

@@ -128,6 +128,11 @@ class Work:
 def _client(settings: Settings) -> Iterator[OpenAIChat]:
     """The client of the model that writes."""
     with closing(open_chat(settings)) as chain:
+        if chain.client is None:
+            raise UsageError(
+                f"{chain.name} runs on this machine, which takes no batches",
+                "leave --provider out, or set chat.base_url (OPENAI_BASE_URL)",
+            )
         yield chain.client
 
 

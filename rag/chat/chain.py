@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import replace
 
 from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
+from rag.chat.local import LocalChat
 from rag.chat.models import listed_window, model_facts, tells_window
 from rag.chat.patience import REAL_TIMING, Timing
 from rag.config import ChatSection
@@ -20,7 +21,9 @@ _LISTING_S = 2.0
 class Link:
     """One model of a chain: its client, the model that is asked through it, and what is known."""
 
-    def __init__(self, section: ChatSection, client: OpenAIChat, chat: ChatModel) -> None:
+    def __init__(
+        self, section: ChatSection, client: OpenAIChat | LocalChat, chat: ChatModel
+    ) -> None:
         self.client = client
         self.chat = chat
         self._facts = model_facts(section)
@@ -28,7 +31,7 @@ class Link:
 
     def facts(self, seconds: float = 0.0) -> ModelFacts:
         """What the settings say, the list, or else the server: asked once, within so long."""
-        if self._asks and seconds > 0:
+        if isinstance(self.client, OpenAIChat) and self._asks and seconds > 0:
             self._asks = False
             window = listed_window(self.client.listing(min(seconds, _LISTING_S)), self.client.name)
             self._facts = replace(self._facts, window=window)
@@ -54,9 +57,10 @@ class ModelChain:
         return self._links[0].client.name
 
     @property
-    def client(self) -> OpenAIChat:
-        """The client of that model."""
-        return self._links[0].client
+    def client(self) -> OpenAIChat | None:
+        """The client of that model; None for a file of this machine."""
+        client = self._links[0].client
+        return client if isinstance(client, OpenAIChat) else None
 
     def facts(self, seconds: float, easy: bool) -> ModelFacts:
         """What is known of the model that will be asked; finding out takes no longer than given."""

@@ -27,6 +27,10 @@ _WINDOW_NAMES = (
     "n_ctx_train",
 )
 
+FILE_WINDOW = 1280
+"""Tokens for a model in a file: on this machine every token of a prompt is waited for, and about
+600 of passages hold nearly every answer that all of them do."""
+
 # A name with a date is the same model: gpt-4o-mini-2024-07-18, claude-opus-4-1-20250805.
 _DATED = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}|latest)$")
 
@@ -38,7 +42,7 @@ def model_facts(chat: ChatSection) -> ModelFacts:
     known = models.get(chat.model) or models.get(_DATED.sub("", chat.model)) or {}
     own_price = chat.price_in or chat.price_out
     return ModelFacts(
-        window=chat.window or known.get("window", 0),
+        window=chat.window or known.get("window", 0) or (FILE_WINDOW if chat.is_file else 0),
         price_in=chat.price_in or known.get("price_in", 0.0),
         price_out=chat.price_out or known.get("price_out", 0.0),
         as_of=listed["as_of"] if known and not own_price else "",

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ingest.errors import RagError, UsageError
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from ingest.sync import Progress
-    from rag.types import Answer, Event
+    from rag.types import Answer, Event, Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +44,26 @@ class Reported(RagError):
 
 def report(error: RagError) -> int:
     """Show an error in at most two lines, as JSON where that was asked for."""
-    from rag.render import error_json, printable
+    from rag.render import error_json
 
     if isinstance(error, Reported):
         return error.code
     if "--json" in sys.argv:
         print(json.dumps(error_json(error), ensure_ascii=False))
-    print(f"rag: {printable(error.message)}", file=sys.stderr)
-    if error.hint:
-        print(f"     {printable(error.hint)}", file=sys.stderr)
+    _print_error(error)
     if _is_verbose():
         import traceback
 
         traceback.print_exception(error)
     return error.exit_code
+
+
+def _print_error(error: RagError) -> None:
+    from rag.render import printable
+
+    print(f"rag: {printable(error.message)}", file=sys.stderr)
+    if error.hint:
+        print(f"     {printable(error.hint)}", file=sys.stderr)
 
 
 def _is_verbose() -> bool:
@@ -94,22 +102,9 @@ def show_answer(
 ) -> tuple["Answer", RagError | None]:
     """Print an answer as it comes, sentence by checked sentence; return it with its failure."""
     from rag import render
-    from rag.types import Finished, Retrieved, SentenceDone
 
-    shown = 0
-    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    for event in events:
-        match event:
-            case Retrieved(trace=trace) if explain and trace:
-                print(render.explain_text(trace), file=sys.stderr)
-            case SentenceDone(sentence=sentence, separator=separator) if not output.as_json:
-                # The separator keeps the answer's paragraphs and list lines as they are.
-                text = render.sentence_text(sentence, styled=styled)
-                print((separator if shown else "") + text, end="")
-                sys.stdout.flush()
-                shown += 1
-            case Finished(answer=answer, error=error):
-                break
+    finished = _show_events(events, output, explain=explain)
+    answer, error = finished.answer, finished.error
     if output.as_json:
         data = render.answer_json(answer) | (render.error_json(error) if error else {})
         print(json.dumps(data, ensure_ascii=False))
@@ -118,10 +113,61 @@ def show_answer(
     for warning in answer.warnings:
         output.note(f"note: {render.printable(warning)}")
     if error:
-        print(f"rag: {render.printable(error.message)}", file=sys.stderr)
-        if error.hint:
-            print(f"     {render.printable(error.hint)}", file=sys.stderr)
+        _print_error(error)
     return answer, error
+
+
+def _show_events(events: Iterator["Event"], output: Output, *, explain: bool) -> "Finished":
+    """Print what there is to see on the way to the last event."""
+    from rag import render
+    from rag.types import Finished, Retrieved, SentenceDone, Working
+
+    shown = 0
+    styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    with _status_line(output) as say:
+        for event in events:
+            match event:
+                case Working(doing=doing):
+                    say(doing)
+                case Retrieved(trace=trace) if explain and trace:
+                    say("")
+                    print(render.explain_text(trace), file=sys.stderr)
+                case SentenceDone(sentence=sentence, separator=separator) if not output.as_json:
+                    say("")
+                    # The separator keeps the answer's paragraphs and list lines as they are.
+                    text = render.sentence_text(sentence, styled=styled)
+                    print((separator if shown else "") + text, end="")
+                    sys.stdout.flush()
+                    shown += 1
+                case Finished():
+                    return event
+    raise AssertionError("the stream of events ends with Finished")
+
+
+@contextmanager
+def _status_line(output: Output) -> Iterator[Callable[[str], None]]:
+    """A line on a terminal that says what a wait is for, and "" takes away; nothing elsewhere."""
+    if output.quiet or not sys.stderr.isatty():
+        yield lambda doing: None
+        return
+    status: Status | None = None
+
+    def say(doing: str) -> None:
+        nonlocal status
+        if doing:
+            from rich.console import Console
+            from rich.text import Text
+
+            status = status or Console(stderr=True).status("")
+            status.update(Text(doing))
+            status.start()
+        elif status:
+            status.stop()
+
+    try:
+        yield say
+    finally:
+        say("")
 
 
 @contextmanager
