@@ -59,6 +59,8 @@ class _Progress:
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
+        if context.standalone.usage:
+            self.timings["rewrite"] = context.rewrite_ms
 
     def mark(self, name: str, since: float) -> None:
         """Record the milliseconds from `since` to now."""
@@ -84,14 +86,16 @@ class _Progress:
             timings_ms=self.timings,
             warnings=() if abstained and not self.model else tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
+            standalone=self.context.standalone.text,
         )
 
     def _priced_usage(self) -> Usage:
-        if self.usage is None:
+        rewriting = self.context.standalone.usage
+        if self.usage is None and rewriting is None:
             return Usage()
+        used = (self.usage or Usage()).plus(rewriting or Usage())
         facts = model_facts(self.context.resources.settings.chat)
-        cost = facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
-        return replace(self.usage, cost_usd=cost)
+        return replace(used, cost_usd=facts.cost(used.prompt_tokens, used.completion_tokens))
 
 
 def ask(question: Question, resources: Resources) -> Answer:
@@ -174,7 +178,7 @@ def packed_prompt(context: Context, limits: Limits | None = None) -> Prompt:
     settings = context.resources.settings
     budget, window = settings.prompt.budget, model_facts(settings.chat).window
     return build_prompt(
-        context.question.text,
+        context.standalone.text,
         context.retrieval.passages,
         load_template(settings.prompt.template),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),

@@ -16,12 +16,12 @@ from rag.answer import ask, ask_stream
 from rag.chat.client import ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
-from rag.context import Question, Resources
+from rag.context import Question, Resources, stand_alone, term_weights
 from rag.grounding.judge import open_judge
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
-from rag.types import Answer, Event
+from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0
 
@@ -50,16 +50,20 @@ class App:
         return preview(question, self.resources)
 
     def search(
-        self, question: str, filters: Sequence[Filter] = (), k: int | None = None
+        self,
+        question: str,
+        filters: Sequence[Filter] = (),
+        k: int | None = None,
+        history: Sequence[Message] = (),
     ) -> Retrieval:
-        """The passages alone; `k` overrides the setting."""
-        settings = self.resources.settings.retrieval
+        """The passages alone; `k` overrides the setting. No chat API is asked."""
+        resources = replace(self.resources, chat=None)
+        settings = resources.settings.retrieval
         if k is not None:
             settings = replace(settings, k=k)
-        resources = self.resources
-        return retrieve(
-            question, self.store, resources.embedder, settings, filters, resources.rerank
-        )
+        asked = Question(question, history=tuple(history))
+        text = stand_alone(asked, resources, term_weights(self.store)).text
+        return retrieve(text, self.store, resources.embedder, settings, filters, resources.rerank)
 
 
 @contextmanager

@@ -39,7 +39,8 @@ class ChatSection:
     """The chat API. `deadline` is in seconds for a whole question, every wait included.
 
     `window` is how many tokens the model reads and writes at once, the prices are in US dollars
-    per million tokens; 0 is what rag/chat/models.toml lists.
+    per million tokens; 0 is what rag/chat/models.toml lists. `rewrite` lets the model complete
+    follow-ups, by one short request each.
     """
 
     base_url: str = ""
@@ -53,6 +54,7 @@ class ChatSection:
     price_out: float = 0.0
     concurrency: int = 8
     fallback: bool = False
+    rewrite: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from ingest.words import terms
 from rag.abstain import DEFAULT, Calibration, Judgement, judge
 from rag.chat.client import ChatModel
 from rag.config import Settings
+from rag.conversation.rewrite import Standalone, rewrite
+from rag.conversation.standalone import standalone
 from rag.extractive.asked import Asked, analyse
 from rag.extractive.conflicts import Conflict, find_conflict
 from rag.extractive.extract import ScoredSentence, rank_sentences
@@ -26,7 +28,7 @@ _MAX_QUESTION_CHARACTERS = 4000
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and how: `history` holds earlier turns, oldest first."""
+    """What is asked, and how: `text` may lean on the earlier turns, `history`, oldest first."""
 
     text: str
     filters: tuple[Filter, ...] = ()
@@ -54,9 +56,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One question on its way: everything that is known before an answerer starts."""
+    """One question on its way: everything that is known before an answerer starts.
+
+    `standalone` is the question as it was searched and judged, and as the model is shown it.
+    """
 
     question: Question
+    standalone: Standalone
     resources: Resources
     retrieval: Retrieval
     asked: Asked
@@ -65,6 +71,7 @@ class Context:
     judgement: Judgement
     idf: Idf
     started: float
+    rewrite_ms: float
     retrieve_ms: float
 
     @property
@@ -72,7 +79,8 @@ class Context:
         """What a reader of any answer to it should know."""
         conflict, judgement = self.conflict, self.judgement
         corrections = self.retrieval.query.corrected.items()
-        warnings = [conflict.warning] if conflict and conflict.reason != "named" else []
+        warnings = [self.standalone.warning] if self.standalone.warning else []
+        warnings += [conflict.warning] if conflict and conflict.reason != "named" else []
         warnings += [f"no document has {word!r}: searched for {t!r}" for word, t in corrections]
         if judgement.is_cautious:
             warnings.append(
@@ -93,20 +101,23 @@ def prepare(question: Question, resources: Resources) -> Context:
             "ask a shorter question",
         )
     store, embedder = resources.store, resources.embedder
+    idf = term_weights(store)
+    alone = stand_alone(question, resources, idf)
+    rewritten = perf_counter()
     retrieval = retrieve(
-        question.text,
+        alone.text,
         store,
         embedder,
         resources.settings.retrieval,
         question.filters,
         resources.rerank,
     )
-    idf = term_weights(store)
-    asked = analyse(corrected(question.text, retrieval.query), idf)
+    asked = analyse(corrected(alone.text, retrieval.query), idf)
     passages = retrieval.passages
     ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
     return Context(
         question=question,
+        standalone=alone,
         resources=resources,
         retrieval=retrieval,
         asked=asked,
@@ -115,8 +126,24 @@ def prepare(question: Question, resources: Resources) -> Context:
         judgement=judge(asked, ranked, passages, resources.calibration),
         idf=idf,
         started=started,
-        retrieve_ms=(perf_counter() - started) * 1000,
+        rewrite_ms=(rewritten - started) * 1000,
+        retrieve_ms=(perf_counter() - rewritten) * 1000,
     )
+
+
+def stand_alone(question: Question, resources: Resources, idf: Idf) -> Standalone:
+    """The question with what it leaves to its history, by the chat model where there is one.
+
+    A question that leaves nothing open costs no request.
+    """
+    if not question.history:
+        return Standalone(question.text)
+    rarest = inverse_frequency({"": 1}, resources.store.chunk_count)("")
+    plain = standalone(question.text, question.history, idf, rarest)
+    chat, settings = resources.chat, resources.settings.chat
+    if question.extractive or chat is None or not settings.rewrite or plain == question.text:
+        return Standalone(plain)
+    return rewrite(question.text, question.history, chat, plain, settings.deadline)
 
 
 def term_weights(store: Store) -> Idf:

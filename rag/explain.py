@@ -39,6 +39,8 @@ def trace(context: Context, prompt: Prompt | None = None) -> dict[str, Any]:
             p.chunk.source for p in retrieval.passages if looks_like_instruction(p.chunk.text)
         ],
     }
+    if context.standalone.text != context.question.text:
+        details["standalone"] = context.standalone.text
     if prompt:
         details |= {
             "prompt_tokens": prompt.tokens,

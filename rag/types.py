@@ -76,12 +76,22 @@ class Usage:
     estimated: bool = False
     cached: bool = False
 
+    def plus(self, other: "Usage") -> "Usage":
+        """The tokens of both; their cost is unknown."""
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            estimated=self.estimated or other.estimated,
+            cached=self.cached,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer, as `rag ask --json` prints it (see rag/render.py).
 
-    `missing` are words of a refused question that no passage mentions.
+    `missing` are words of a refused question that no passage mentions. `standalone` is the
+    question as it was searched: a follow-up with what it leaves to the turns before it.
     """
 
     question: str
@@ -98,6 +108,7 @@ class Answer:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    standalone: str = ""
 
 
 @dataclass(frozen=True, slots=True)
