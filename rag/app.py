@@ -16,11 +16,11 @@ from rag.answer import ask, ask_stream
 from rag.chat.client import ChatSettings, OpenAIChat
 from rag.chat.embeddings import ApiEmbedder
 from rag.config import OPENAI_URL, Settings, refuse_project_model, unasked_model
-from rag.context import Question, Resources, stand_alone, term_weights
+from rag.context import Question, Resources, look_up, stand_alone, term_weights
 from rag.grounding.judge import open_judge
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
-from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.retrieval.retrieve import Retrieval
 from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0
@@ -57,13 +57,13 @@ class App:
         history: Sequence[Message] = (),
     ) -> Retrieval:
         """The passages alone; `k` overrides the setting. No chat API is asked."""
-        resources = replace(self.resources, chat=None)
-        settings = resources.settings.retrieval
+        settings = self.resources.settings
         if k is not None:
-            settings = replace(settings, k=k)
-        asked = Question(question, history=tuple(history))
-        text = stand_alone(asked, resources, term_weights(self.store)).text
-        return retrieve(text, self.store, resources.embedder, settings, filters, resources.rerank)
+            settings = replace(settings, retrieval=replace(settings.retrieval, k=k))
+        resources = replace(self.resources, settings=settings, chat=None)
+        asked = Question(question, tuple(filters), tuple(history))
+        alone = stand_alone(asked, resources, term_weights(self.store))
+        return look_up(asked, alone, resources)[1]
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """One question before an answerer starts: what it is asked of, and what was found for it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from time import perf_counter
 
@@ -9,11 +9,11 @@ from ingest.errors import UsageError
 from ingest.filters import Filter
 from ingest.store import Store
 from ingest.words import terms
-from rag.abstain import DEFAULT, Calibration, Judgement, judge
+from rag.abstain import DEFAULT, Calibration, Judgement, judge, terms_of
 from rag.chat.client import ChatModel
 from rag.config import Settings
 from rag.conversation.rewrite import Standalone, rewrite
-from rag.conversation.standalone import standalone
+from rag.conversation.standalone import belongs, standalone
 from rag.extractive.asked import Asked, analyse
 from rag.extractive.conflicts import Conflict, find_conflict
 from rag.extractive.extract import ScoredSentence, rank_sentences
@@ -100,18 +100,10 @@ def prepare(question: Question, resources: Resources) -> Context:
             f"{_MAX_QUESTION_CHARACTERS} are allowed",
             "ask a shorter question",
         )
-    store, embedder = resources.store, resources.embedder
-    idf = term_weights(store)
+    embedder, idf = resources.embedder, term_weights(resources.store)
     alone = stand_alone(question, resources, idf)
     rewritten = perf_counter()
-    retrieval = retrieve(
-        alone.text,
-        store,
-        embedder,
-        resources.settings.retrieval,
-        question.filters,
-        resources.rerank,
-    )
+    alone, retrieval = look_up(question, alone, resources)
     asked = analyse(corrected(alone.text, retrieval.query), idf)
     passages = retrieval.passages
     ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
@@ -129,6 +121,26 @@ def prepare(question: Question, resources: Resources) -> Context:
         rewrite_ms=(rewritten - started) * 1000,
         retrieve_ms=(perf_counter() - rewritten) * 1000,
     )
+
+
+def look_up(
+    question: Question, alone: Standalone, resources: Resources
+) -> tuple[Standalone, Retrieval]:
+    """The passages for a question so completed; for itself where no passage bears that out."""
+    retrieval = retrieve(
+        alone.text,
+        resources.store,
+        resources.embedder,
+        resources.settings.retrieval,
+        question.filters,
+        resources.rerank,
+    )
+    if alone.by_model or alone.text == question.text:
+        return alone, retrieval
+    best = frozenset[str]().union(*map(terms_of, retrieval.passages[:1]))
+    if belongs(question.text, alone.text, best):
+        return alone, retrieval
+    return look_up(question, replace(alone, text=question.text), resources)
 
 
 def stand_alone(question: Question, resources: Resources, idf: Idf) -> Standalone:

@@ -3,8 +3,9 @@
 "How is it configured?" leaves open what "it" is. A question is open by as much as its words weigh
 less than those of a question that names its topic; that much is filled up with the rarest words of
 the earlier turns, the latest first. So a question of few common words gets what it lacks, and one
-that names a topic of its own stays as it is, whatever was spoken of before. "And in Portugal?" is
-no question at all: it is put into the one before it. The constants were chosen on half of MTRAG's
+that names a topic of its own stays as it is, whatever was spoken of before. What was filled up
+stands only if a passage bears it out: the best one holds words of both. "And in Portugal?" is no
+question at all: it is put into the one before it. The constants were chosen on half of MTRAG's
 questions (eval/benchmarks/followups.py).
 """
 
@@ -54,6 +55,16 @@ def standalone(question: str, history: Sequence[Message], idf: Idf, rarest: floa
             return _replaced(before, ellipsis["rest"].strip()) or f"{before} {question.strip()}"
     carried = _carried(question, earlier, idf, rarest)
     return f"{question.strip()} ({' '.join(carried)})" if carried else question
+
+
+def belongs(question: str, completed: str, found: frozenset[str]) -> bool:
+    """Whether the best passage, which holds these terms, speaks of the question and of what it was
+    completed with; if not, the topic has changed.
+    """
+    own = frozenset(terms(question))
+    added = frozenset(terms(completed)) - own
+    is_own = not own or not own.isdisjoint(found)
+    return bool(_ELLIPSIS.fullmatch(question)) or (is_own and not added.isdisjoint(found))
 
 
 def _replaced(before: str, rest: str) -> str | None:
