@@ -34,7 +34,7 @@ _ASKS = (
 _ABOUT = r"(?:(?:what|how) about|was ist mit|wie (?:ist|sieht) es (?:aus )?(?:mit|bei))\b"
 _ELLIPSIS = re.compile(
     rf"\W*(?:(?:and|or|but|und|oder|aber)\b[\s,]*(?:{_ABOUT}\s*)?|{_ABOUT}\s*)"
-    rf"(?!{_ASKS})(?P<rest>[^.?!]+)[.?!\s]*",
+    rf"(?!{_ASKS})(?P<rest>[^\s,.?!][^.?!]*)[.?!\s]*",
     re.IGNORECASE,
 )
 _NAMED_PLACE = re.compile(r"(?P<preposition>[^\W\d_]+)\s+(?:the\s+)?[A-Z]\w*(?:\s+[A-Z]\w*)*")
