@@ -92,14 +92,7 @@ class Context:
 def prepare(question: Question, resources: Resources) -> Context:
     """Retrieve, and judge whether the documents hold an answer. Raises UsageError."""
     started = perf_counter()
-    if not question.text.strip():
-        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
-    if len(question.text) > _MAX_QUESTION_CHARACTERS:
-        raise UsageError(
-            f"the question has {len(question.text)} characters, "
-            f"{_MAX_QUESTION_CHARACTERS} are allowed",
-            "ask a shorter question",
-        )
+    _check(question.text)
     embedder, idf = resources.embedder, term_weights(resources.store)
     alone = stand_alone(question, resources, idf)
     rewritten = perf_counter()
@@ -121,6 +114,17 @@ def prepare(question: Question, resources: Resources) -> Context:
         rewrite_ms=(rewritten - started) * 1000,
         retrieve_ms=(perf_counter() - rewritten) * 1000,
     )
+
+
+def _check(text: str) -> None:
+    """Raise UsageError for a question that cannot be asked."""
+    if not text.strip():
+        raise UsageError("the question is empty", 'ask one: `rag ask "What …?"`')
+    if len(text) > _MAX_QUESTION_CHARACTERS:
+        raise UsageError(
+            f"the question has {len(text)} characters, {_MAX_QUESTION_CHARACTERS} are allowed",
+            "ask a shorter question",
+        )
 
 
 def look_up(

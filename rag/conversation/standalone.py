@@ -24,7 +24,8 @@ _FADES = 0.5
 """A turn's words weigh so much of what those of the next one weigh; an answer's, of its question's.
 """
 _MOST_MESSAGES = 8
-_ANSWER_CHARACTERS = 400
+_READ_MESSAGES = 4
+_ANSWER_CHARACTERS = 200
 
 _ASKS = (
     r"(?:who|whom|whose|what|when|where|which|why|how|is|are|was|were|do|does|did|can|could|will"
@@ -53,7 +54,7 @@ def standalone(question: str, history: Sequence[Message], idf: Idf, rarest: floa
         if last.role == "user":
             before = standalone(last.content, earlier, idf, rarest)
             return _replaced(before, ellipsis["rest"].strip()) or f"{before} {question.strip()}"
-    carried = _carried(question, earlier, idf, rarest)
+    carried = _carried(question, earlier[-_READ_MESSAGES:], idf, rarest)
     return f"{question.strip()} ({' '.join(carried)})" if carried else question
 
 
@@ -87,6 +88,8 @@ def _carried(question: str, history: Sequence[Message], idf: Idf, rarest: float)
     asked = set(terms(question))
     shapes = set(map(shape, codes(question)))
     room = _COMPLETE * rarest - sum(map(idf, asked))
+    if room <= 0:
+        return ()
     weights: dict[str, float] = {}
     written: dict[str, str] = {}
     for word, share in _faded(history):
