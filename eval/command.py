@@ -60,7 +60,7 @@ def _search_all(app: App, eval_set: EvalSet, settings: Settings, on_progress: On
     total = sum(bool(case.evidence) for case in eval_set.cases)
     return retrieve_only(
         eval_set,
-        lambda text, k: app.search(text, k=k).passages,
+        lambda case, k: app.search(case.question, k=k, history=case.messages).passages,
         {"answerer": "none", **_described(settings, RETRIEVAL_DEPTH)},
         _counted("searching", total, on_progress),
     )
@@ -76,7 +76,7 @@ def _ask_all(
         answerer["calibration"] = "the store's own"
     return evaluate(
         eval_set,
-        lambda case: app.ask(Question(case.question, extractive=extractive)),
+        lambda case: app.ask(Question(case.question, history=case.messages, extractive=extractive)),
         Checks(place_reader(app.store), _supporter(app.store)),
         {**answerer, **_described(settings, settings.retrieval.k)},
         _counted("asking", len(eval_set.cases), on_progress),

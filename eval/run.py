@@ -12,7 +12,7 @@ from rag.errors import ChatAuthError
 from rag.types import Answer, Passage
 
 Ask = Callable[[Case], Answer]
-Search = Callable[[str, int], Sequence[Passage]]
+Search = Callable[[Case, int], Sequence[Passage]]
 OnResult = Callable[[CaseResult], None]
 
 # Passages asked for in retrieval alone: enough for ten documents where several are of one.
@@ -137,7 +137,7 @@ def _since(start: float) -> float:
 
 def _searched(case: Case, search: Search) -> CaseResult:
     start = time.perf_counter()
-    passages = search(case.question, RETRIEVAL_DEPTH)
+    passages = search(case, RETRIEVAL_DEPTH)
     milliseconds = _since(start)
     scores = _kept(retrieval_scores(case, passages))
     return CaseResult(case.id, case.question, case.answerable, case.tags, scores, milliseconds)

@@ -94,7 +94,7 @@ def judge(
     calibration: Calibration = DEFAULT,
 ) -> Judgement:
     """Judge by the ranked sentences of the passages; no sentence at all is no confidence."""
-    absent = missing(asked, frozenset[str]().union(*map(_terms_of, passages)))
+    absent = missing(asked, frozenset[str]().union(*map(terms_of, passages)))
     if not ranked:
         return Judgement(0.0, Signals(), calibration, absent)
     measured = signals(asked, ranked)
@@ -108,7 +108,7 @@ def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
     return Signals(
         cosine=best.marks.cosine,
         beside=best.marks.beside,
-        named=asked.specific_coverage(_terms_of(best.passage)),
+        named=asked.specific_coverage(terms_of(best.passage)),
         margin=best.score - ranked[1].score if len(ranked) > 1 else 0.0,
         rival=float(asked.has_rival(best.shown, above)),
     )
@@ -121,7 +121,8 @@ def missing(asked: Asked, found: frozenset[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(unknown))
 
 
-def _terms_of(passage: Passage) -> frozenset[str]:
+def terms_of(passage: Passage) -> frozenset[str]:
+    """The terms that a passage holds, its heading and its table's header included."""
     prepared = prepared_passage(passage)
     return prepared.found(0, len(prepared.terms))
 

@@ -9,6 +9,7 @@ The command line, the server and the evaluation all consume this stream.
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import reduce
 from time import perf_counter
 
 from ingest.tokens import count_tokens
@@ -65,6 +66,8 @@ class _Progress:
         self.finish_reason: str | None = None
         self.warnings = list(context.warnings)
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
+        if context.standalone.usage:
+            self.timings["rewrite"] = context.rewrite_ms
 
     def mark(self, name: str, since: float) -> None:
         """Record the milliseconds from `since` to now."""
@@ -91,15 +94,21 @@ class _Progress:
             warnings=() if abstained and not self.model else tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
             prompt=self.prompt,
+            standalone=self.context.standalone.text,
         )
 
     def _priced_usage(self) -> Usage:
-        if self.usage is None:
-            return Usage(retries=self.retries)
-        if self.usage.cost_usd is not None:
-            return replace(self.usage, retries=self.retries)
-        cost = self.facts.cost(self.usage.prompt_tokens, self.usage.completion_tokens)
-        return replace(self.usage, cost_usd=cost, retries=self.retries)
+        """What the answer took, the completion of its question included."""
+        parts = (self.usage, self.context.standalone.usage)
+        priced = [self._priced(usage) for usage in parts if usage is not None]
+        used = reduce(Usage.plus, priced) if priced else Usage()
+        return replace(used, retries=self.retries)
+
+    def _priced(self, usage: Usage) -> Usage:
+        if usage.cost_usd is not None:
+            return usage
+        cost = self.facts.cost(usage.prompt_tokens, usage.completion_tokens)
+        return replace(usage, cost_usd=cost)
 
 
 def ask(question: Question, resources: Resources) -> Answer:
@@ -194,7 +203,7 @@ def packed_prompt(
     settings = context.resources.settings
     budget, window = settings.prompt.budget, chosen_model(context, seconds).window
     return build_prompt(
-        context.question.text,
+        context.standalone.text,
         context.retrieval.passages,
         load_template(
             settings.prompt.template,

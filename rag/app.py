@@ -24,7 +24,7 @@ from rag.chat.models import model_facts
 from rag.chat.replies import KEPT_REPLIES, KeptReplies
 from rag.chat.reuse import ReusingChat
 from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
-from rag.context import Question, Resources
+from rag.context import Question, Resources, look_up, stand_alone, term_weights
 from rag.grounding.judge import open_judge
 from rag.keys import kept_key, read_key_file
 from rag.ledger import Ledger
@@ -32,12 +32,12 @@ from rag.named import without_key
 from rag.observe import Ask, Instruments, observed, within_budget
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
-from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.retrieval.retrieve import Retrieval
 from rag.safety.moderation import Check, moderated, open_check
 from rag.safety.redact import RedactingChat, kept_back
 from rag.sources import user_folder
 from rag.telemetry import open_telemetry
-from rag.types import Answer, Event
+from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0
 
@@ -76,16 +76,20 @@ class App:
         return preview(question, self.resources)
 
     def search(
-        self, question: str, filters: Sequence[Filter] = (), k: int | None = None
+        self,
+        question: str,
+        filters: Sequence[Filter] = (),
+        k: int | None = None,
+        history: Sequence[Message] = (),
     ) -> Retrieval:
-        """The passages alone; `k` overrides the setting."""
-        settings = self.resources.settings.retrieval
+        """The passages alone; `k` overrides the setting. No chat API is asked."""
+        settings = self.resources.settings
         if k is not None:
-            settings = replace(settings, k=k)
-        resources = self.resources
-        return retrieve(
-            question, self.store, resources.embedder, settings, filters, resources.rerank
-        )
+            settings = replace(settings, retrieval=replace(settings.retrieval, k=k))
+        resources = replace(self.resources, settings=settings, chat=None)
+        asked = Question(question, tuple(filters), tuple(history))
+        alone = stand_alone(asked, resources, term_weights(self.store))
+        return look_up(asked, alone, resources)[1]
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typer.exceptions import TyperException
 from ingest.errors import RagError, UsageError
 from rag.commands.ask import ask, search
 from rag.commands.batch import batch
+from rag.commands.chat import chat
 from rag.commands.console import report
 from rag.commands.evaluate import eval_calibrate, eval_run
 from rag.commands.ingest import ingest
@@ -35,6 +36,7 @@ Commands = dict[str, Callable[..., None]]
 _COMMANDS: Commands = {
     "ingest": ingest,
     "ask": ask,
+    "chat": chat,
     "search": search,
     "batch": batch,
     "status": status,
@@ -106,7 +108,7 @@ def main() -> None:
 
 
 def _interrupt(signum: int, frame: object) -> NoReturn:
-    raise KeyboardInterrupt
+    raise KeyboardInterrupt(signum)  # to be told from Ctrl-C, which may end less than the process
 
 
 def _unexpected(error: Exception) -> int:

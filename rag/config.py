@@ -45,7 +45,8 @@ class ChatSection:
     `model` may be the name of a table [models.NAME], or "auto" for `small` where a question is
     easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last. After
     `max_cost_per_day` US dollars (of a UTC day; 0 is no limit) answers are extractive. Without an
-    `api_key` it is read from `api_key_file`, or where `rag config set-key` has put it.
+    `api_key` it is read from `api_key_file`, or where `rag config set-key` has put it. `rewrite`
+    lets the model complete follow-ups, by one short request each.
     """
 
     base_url: str = ""
@@ -66,6 +67,7 @@ class ChatSection:
     tpm: int = 0
     max_cost_per_day: float = 0.0
     api_key_file: str = ""
+    rewrite: bool = True
 
     @property
     def is_file(self) -> bool:

@@ -1,7 +1,7 @@
 """One question before an answerer starts: what it is asked of, and what was found for it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from time import perf_counter
 
@@ -10,10 +10,12 @@ from ingest.errors import UsageError
 from ingest.filters import Filter
 from ingest.store import Store
 from ingest.words import terms
-from rag.abstain import DEFAULT, Calibration, Judgement, judge
+from rag.abstain import DEFAULT, Calibration, Judgement, judge, terms_of
 from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel
 from rag.config import Settings
+from rag.conversation.rewrite import Standalone, rewrite
+from rag.conversation.standalone import belongs, standalone
 from rag.extractive.asked import Asked, analyse
 from rag.extractive.conflicts import Conflict, find_conflict
 from rag.extractive.extract import ScoredSentence, rank_sentences
@@ -29,7 +31,7 @@ _ECHOED = 1.0  # about the weight of a word that every third passage has
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked, and how: `history` holds earlier turns, oldest first.
+    """What is asked, and how: `text` may lean on the earlier turns, `history`, oldest first.
 
     `batch` lets other questions go first; `cancellation` calls it off from any thread.
     """
@@ -65,9 +67,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One question on its way: everything that is known before an answerer starts."""
+    """One question on its way: everything that is known before an answerer starts.
+
+    `standalone` is the question as it was searched and judged, and as the model is shown it.
+    """
 
     question: Question
+    standalone: Standalone
     resources: Resources
     retrieval: Retrieval
     asked: Asked
@@ -76,6 +82,7 @@ class Context:
     judgement: Judgement
     idf: Idf
     started: float
+    rewrite_ms: float
     retrieve_ms: float
 
     @property
@@ -83,7 +90,8 @@ class Context:
         """What a reader of any answer to it should know."""
         conflict, judgement = self.conflict, self.judgement
         corrections = self.retrieval.query.corrected.items()
-        warnings = [conflict.warning] if conflict and conflict.reason != "named" else []
+        warnings = [self.standalone.warning] if self.standalone.warning else []
+        warnings += [conflict.warning] if conflict and conflict.reason != "named" else []
         warnings += [f"no document has {word!r}: searched for {t!r}" for word, t in corrections]
         if judgement.is_cautious:
             warnings.append(
@@ -107,21 +115,16 @@ def prepare(question: Question, resources: Resources) -> Context:
     """Retrieve, and judge whether the documents hold an answer. Raises UsageError."""
     started = perf_counter()
     check_question(question.text)
-    store, embedder = resources.store, resources.embedder
-    retrieval = retrieve(
-        question.text,
-        store,
-        embedder,
-        resources.settings.retrieval,
-        question.filters,
-        resources.rerank,
-    )
-    idf = term_weights(store)
-    asked = analyse(corrected(question.text, retrieval.query), idf)
+    embedder, idf = resources.embedder, term_weights(resources.store)
+    alone = stand_alone(question, resources, idf)
+    rewritten = perf_counter()
+    alone, retrieval = look_up(question, alone, resources)
+    asked = analyse(corrected(alone.text, retrieval.query), idf)
     passages = retrieval.passages
     ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
     return Context(
         question=question,
+        standalone=alone,
         resources=resources,
         retrieval=retrieval,
         asked=asked,
@@ -130,7 +133,8 @@ def prepare(question: Question, resources: Resources) -> Context:
         judgement=judge(asked, ranked, passages, resources.calibration),
         idf=idf,
         started=started,
-        retrieve_ms=(perf_counter() - started) * 1000,
+        rewrite_ms=(rewritten - started) * 1000,
+        retrieve_ms=(perf_counter() - rewritten) * 1000,
     )
 
 
@@ -142,8 +146,43 @@ def claim_weights(context: Context, passages: Sequence[Passage]) -> Idf:
     """
     evidence = [prepared_passage(passage) for passage in passages]
     held = frozenset[str]().union(*(item.heading.union(*item.terms) for item in evidence))
-    echoed = {term for term in terms(context.question.text) if term.isalpha()} - held
+    echoed = {term for term in terms(context.standalone.text) if term.isalpha()} - held
     return lambda term: min(context.idf(term), _ECHOED) if term in echoed else context.idf(term)
+
+
+def look_up(
+    question: Question, alone: Standalone, resources: Resources
+) -> tuple[Standalone, Retrieval]:
+    """The passages for a question so completed; for itself where no passage bears that out."""
+    retrieval = retrieve(
+        alone.text,
+        resources.store,
+        resources.embedder,
+        resources.settings.retrieval,
+        question.filters,
+        resources.rerank,
+    )
+    if alone.by_model or alone.text == question.text:
+        return alone, retrieval
+    best = frozenset[str]().union(*map(terms_of, retrieval.passages[:1]))
+    if belongs(question.text, alone.text, best):
+        return alone, retrieval
+    return look_up(question, replace(alone, text=question.text), resources)
+
+
+def stand_alone(question: Question, resources: Resources, idf: Idf) -> Standalone:
+    """The question with what it leaves to its history, by the chat model where there is one.
+
+    A question that leaves nothing open costs no request.
+    """
+    if not question.history:
+        return Standalone(question.text)
+    rarest = inverse_frequency({"": 1}, resources.store.chunk_count)("")
+    plain = standalone(question.text, question.history, idf, rarest)
+    chat, settings = resources.chat, resources.settings.chat
+    if question.extractive or chat is None or not settings.rewrite or plain == question.text:
+        return Standalone(plain)
+    return rewrite(question.text, question.history, chat, plain, settings.deadline)
 
 
 def term_weights(store: Store) -> Idf:

@@ -37,6 +37,8 @@ def trace(context: Context, prompt: Prompt | None = None) -> dict[str, Any]:
         "threshold": judgement.calibration.low,
         "instructions": [places[p.chunk.id] for p in retrieval.passages if speaks_to_model(p)],
     }
+    if context.standalone.text != context.question.text:
+        details["standalone"] = context.standalone.text
     if prompt:
         details |= {
             "prompt_tokens": prompt.tokens,

@@ -1,7 +1,7 @@
 """What a question would send to the chat API and what it would cost, without sending it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from rag.answer import packed_prompt
@@ -37,7 +37,7 @@ class Preview:
 
 def preview(question: Question, resources: Resources) -> Preview:
     """Retrieve and pack; raises UsageError for a question that cannot be asked."""
-    context = prepare(question, resources)
+    context = prepare(question, replace(resources, chat=None))
     prompt, facts = packed_prompt(context), chosen_model(context)
     extracts = question.extractive or not resources.settings.chat_configured
     return Preview(

@@ -25,9 +25,11 @@ _NEAREST = 3
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """The object that `rag ask --json` prints."""
+    """The object that `rag ask --json` prints; a follow-up also says how it was understood."""
+    differs = answer.standalone not in ("", answer.question)
     return {
         "question": answer.question,
+        **({"standalone": answer.standalone} if differs else {}),
         "answer": answer.answer,
         "status": answer.status,
         "answerer": answer.answerer,
@@ -263,7 +265,8 @@ def _lacking(words: Sequence[str]) -> str:
 def explain_text(trace: Mapping[str, Any]) -> str:
     """What each leg retrieved, what was packed, what was dropped and why."""
     signals = ", ".join(f"{name} {value:.2f}" for name, value in trace["signals"].items())
-    lines = [
+    lines = [f"understood as: {printable(trace['standalone'])}"] if "standalone" in trace else []
+    lines += [
         f"terms: {' '.join(trace['terms']) or '(none)'}",
         f"confidence: {trace['confidence']:.2f} ({signals}; abstains below "
         f"{trace['threshold']:.2f})",

@@ -80,13 +80,26 @@ class Usage:
     cached: bool = False
     retries: int = 0
 
+    def plus(self, other: "Usage") -> "Usage":
+        """The tokens and the cost of both."""
+        costs = (self.cost_usd, other.cost_usd)
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            None if None in costs else sum(filter(None, costs)),
+            estimated=self.estimated or other.estimated,
+            cached=self.cached,
+            retries=self.retries + other.retries,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A finished answer, as `rag ask --json` prints it (see rag/render.py).
 
     `missing` are words of a refused question that no passage mentions. `prompt` is the version of
-    the prompt that a chat model was given, "sha256:" and 12 hex digits.
+    the prompt that a chat model was given, "sha256:" and 12 hex digits. `standalone` is the
+    question as it was searched: a follow-up with what it leaves to the turns before it.
     """
 
     question: str
@@ -104,6 +117,7 @@ class Answer:
     warnings: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     prompt: str | None = None
+    standalone: str = ""
 
 
 @dataclass(frozen=True, slots=True)

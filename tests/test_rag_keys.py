@@ -193,7 +193,7 @@ def test_set_key_reads_standard_input_and_ask_uses_it(library: Rag, tmp_path: Pa
         shown = library("config", "show", "--json", environment=environment)
         answer = library("ask", QUESTION, "--json", environment=environment)
         library("config", "unset-key", "--base-url", server.url, environment=home)
-        refused = library("ask", QUESTION, environment=environment)
+        refused = library("ask", QUESTION, "--no-cache", environment=environment)
 
     assert kept.json == {"base_url": server.url, "kept_in": str(tmp_path / "ragcite/keys.json")}
     assert shown.json["chat.api_key"] == {"value": "(kept)", "origin": "keys.json"}

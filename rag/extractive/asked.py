@@ -132,9 +132,9 @@ class Asked:
 
         `above` is what stands over the text, and may name the question's own.
         """
-        wanted = _codes(self.text) - _codes(f"{above} {text}")
-        others = {_DIGITS.sub("0", code) for code in _codes(text)}
-        return any(_DIGITS.sub("0", code) in others for code in wanted)
+        wanted = codes(self.text) - codes(f"{above} {text}")
+        others = set(map(shape, codes(text)))
+        return any(shape(code) in others for code in wanted)
 
     def _has_new_name(self, text: str) -> bool:
         """Whether a word with a capital stands inside the text that the question does not have."""
@@ -157,8 +157,14 @@ def analyse(text: str, idf: Idf) -> Asked:
     )
 
 
-def _codes(text: str) -> set[str]:
+def codes(text: str) -> set[str]:
+    """The codes, years and versions of a text, in lower case: KL-40, 2021, 2.3.1."""
     return {code.lower() for code in _CODE.findall(text)}
+
+
+def shape(code: str) -> str:
+    """What a code shares with others of its kind: KL-40 and KL-60 are of one shape."""
+    return _DIGITS.sub("0", code)
 
 
 def _share(found: frozenset[str], weights: Mapping[str, float]) -> float:

@@ -1,0 +1,204 @@
+"""`rag chat`: questions in turn, each understood in the light of those before it."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ingest.errors import RagError, UsageError
+from rag.commands.ask import note_answerer
+from rag.commands.console import Reported, report, show_answer
+from rag.commands.options import Budget, Common, Extractive, Filters, K, Model, Strict
+
+if TYPE_CHECKING:
+    from rag.app import App
+    from rag.context import Question
+    from rag.conversation.session import Session
+    from rag.types import Event
+
+_HELP = """\
+/sources     the words that the last answer rests on, in full
+/explain     how the last answer was found
+/new         begin a new conversation
+/save NAME   keep this conversation; `rag chat --session NAME` continues it
+/quit        end (or Ctrl-D); Ctrl-C cancels an answer under way"""
+
+
+def chat(
+    common: Common,
+    k: K = None,
+    budget: Budget = None,
+    filters: Filters = None,
+    model: Model = None,
+    extractive: Extractive = False,
+    strict: Strict = False,
+    session: Annotated[
+        str, typer.Option(metavar="NAME", help="Keep the turns; continue those of this name.")
+    ] = "",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the latest session.")] = False,
+    list_sessions: Annotated[bool, typer.Option("--list", help="List the sessions kept.")] = False,
+) -> None:
+    """Ask several questions in turn; a follow-up is understood in context."""
+    from ingest.filters import parse_filters
+    from rag.config import find_store
+    from rag.context import Question
+    from rag.conversation.session import Session, saved_sessions
+
+    settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
+    folder = find_store(settings)
+    if list_sessions:
+        _show_sessions(common, folder)
+        return
+    if resume and not session:
+        kept = saved_sessions(folder)
+        if not kept:
+            raise UsageError("no session is kept here", "begin one: `rag chat --session NAME`")
+        session = kept[0].name
+    template = Question(
+        "",
+        filters=parse_filters(filters or ()),
+        extractive=extractive or not settings.chat_configured,
+        strict=strict,
+    )
+    with common.open_app(settings) as opened:
+        note_answerer(settings, common.output, extractive=extractive)
+        _Chat(common, opened, Session(folder, session), template).run()
+
+
+class _Chat:
+    """A conversation at a terminal or from a pipe."""
+
+    def __init__(
+        self, common: Common, app: "App", session: "Session", template: "Question"
+    ) -> None:
+        self._output = common.output
+        self._app = app
+        self._session = session
+        self._template = template
+        self._trace: Mapping[str, Any] = {}
+        self._failure: RagError | None = None
+        self._at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def run(self) -> None:
+        """Answer line by line to the end of the input. From a pipe, the last failure is raised."""
+        if self._at_terminal:
+            import readline  # noqa: F401  # importing it gives `input` its line editing
+
+            self._output.note("Ask a question; /help lists the commands, Ctrl-D ends.")
+        if self._session.rows:
+            self._output.note(f"continuing after {len(self._session.rows)} turns")
+        for line in self._lines():
+            if line.partition(" ")[0] in ("/quit", "/exit"):
+                break
+            try:
+                self._take(line)
+            except KeyboardInterrupt as stop:
+                if not self._at_terminal or stop.args:
+                    raise
+                self._output.note("\ncancelled")
+            except RagError as error:
+                self._failure = Reported(error)
+                report(error)
+        if self._failure and not self._at_terminal:
+            raise self._failure
+
+    def _lines(self) -> Iterator[str]:
+        """What is typed or piped, line by line, without empty lines."""
+        while True:
+            try:
+                line = input("> ") if self._at_terminal else sys.stdin.readline()
+            except KeyboardInterrupt as stop:
+                if stop.args:
+                    raise
+                print()
+                continue
+            except EOFError:
+                print()
+                return
+            if not line and not self._at_terminal:
+                return
+            if line.strip():
+                yield line.strip()
+
+    def _take(self, line: str) -> None:
+        name, _, argument = line.partition(" ")
+        if not line.startswith("/"):
+            self._ask(line)
+        elif name == "/new":
+            self._session.begin_anew()
+            self._output.note("a new conversation begins")
+        elif name == "/save":
+            self._session.keep(argument.strip())
+            self._output.note(f"kept as {argument.strip()}")
+        elif name == "/sources":
+            self._show_sources()
+        elif name == "/explain":
+            self._explain()
+        elif name == "/help":
+            self._say(_HELP)
+        else:
+            raise UsageError(f"no such command: {name}", "/help lists the commands")
+
+    def _ask(self, text: str) -> None:
+        from dataclasses import replace
+
+        question = replace(self._template, text=text, history=self._session.history)
+        events = self._watched(self._app.ask_stream(question))
+        answer, error = show_answer(events, self._output, explain=False)
+        if error:
+            self._failure = Reported(error)
+        if answer.status in ("answered", "abstained"):
+            self._session.add(answer)
+
+    def _watched(self, events: Iterator["Event"]) -> Iterator["Event"]:
+        """The same events; what was understood is said, and how it was found kept."""
+        from rag.render import printable
+        from rag.types import Retrieved
+
+        for event in events:
+            if isinstance(event, Retrieved):
+                self._trace = event.trace
+                if "standalone" in event.trace:
+                    self._output.note(f"understood as: {printable(event.trace['standalone'])}")
+            yield event
+
+    def _show_sources(self) -> None:
+        from rag.render import place, printable
+
+        lines = []
+        for citation in self._session.citations:
+            span = f"--span {citation.start}:{citation.end}"
+            lines += [
+                f"[{citation.number}] {place(citation)}",
+                f"    rag show {printable(citation.source)!r} {span}",
+                *(f"    {printable(line)}" for line in citation.quote.splitlines()),
+            ]
+        self._say("\n".join(lines) or "no answer with citations yet")
+
+    def _explain(self) -> None:
+        from rag.render import explain_text
+
+        self._say(explain_text(self._trace) if self._trace else "no answer yet")
+
+    def _say(self, text: str) -> None:
+        """What a command of the conversation was asked for; lines of JSON stay alone."""
+        print(text, file=sys.stderr if self._output.as_json else sys.stdout)
+
+
+def _show_sessions(common: Common, folder: Path) -> None:
+    from dataclasses import asdict
+
+    from rag.conversation.session import saved_sessions
+    from rag.render import printable
+
+    kept = saved_sessions(folder)
+    lines = [
+        f"{datetime.fromtimestamp(each.modified):%Y-%m-%d %H:%M}  {each.name}  "
+        f"{each.turns} turns  {printable(each.last_question)[:60]}"
+        for each in kept
+    ]
+    data = {"sessions": [asdict(each) for each in kept]}
+    common.output.result(data, "\n".join(lines) or "No session is kept here.")

@@ -1,0 +1,1 @@
+"""Questions over several turns: follow-ups made to stand by themselves, and sessions on disk."""
