@@ -43,6 +43,7 @@ class Entry:
     cached: bool = False
     cost_usd: float | None = None
     retries: int = 0
+    rewrite_ms: float | None = None
     retrieve_ms: float | None = None
     first_token_ms: float | None = None
     chat_ms: float | None = None
@@ -52,6 +53,7 @@ class Entry:
     confidence: float | None = None
     citations: int = 0
     warnings: int = 0
+    prompt: str | None = None
     question: str | None = None
     answer: str | None = None
 

@@ -116,6 +116,7 @@ def finished_entry(answer: Answer, error: RagError | None, asked: float, origin:
         cached=usage.cached,
         cost_usd=usage.cost_usd if answer.model else 0.0,
         retries=usage.retries,
+        rewrite_ms=times.get("rewrite"),
         retrieve_ms=times.get("retrieve"),
         first_token_ms=times.get("first_token"),
         chat_ms=times.get("chat"),
@@ -125,6 +126,7 @@ def finished_entry(answer: Answer, error: RagError | None, asked: float, origin:
         confidence=answer.confidence,
         citations=len(answer.citations),
         warnings=len(answer.warnings),
+        prompt=answer.prompt,
         question=answer.question,
         answer=answer.answer,
     )

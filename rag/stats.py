@@ -14,7 +14,7 @@ import numpy as np
 from rag.ledger import DAY_S, EVALUATION, Entry
 
 EXTRACTIVE = "extractive"
-STEPS = ("retrieve", "first_token", "chat", "verify", "total")
+STEPS = ("rewrite", "retrieve", "first_token", "chat", "verify", "total")
 
 _WEEK_S = 7 * DAY_S
 _NORMAL_95 = 1.96
