@@ -56,7 +56,8 @@ class _Progress:
         self.context = context
         self.passages = passages
         weights = claim_weights(context, passages)
-        verifier = CoverageVerifier(weights, context.resources.judge)
+        judge, question = context.resources.judge, context.question.text
+        verifier = CoverageVerifier(weights, judge, question)
         self.grounder = Grounder(passages, verifier)
         self.usage: Usage | None = None
         self.retries = 0

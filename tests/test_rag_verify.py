@@ -60,6 +60,19 @@ def test_a_name_that_no_passage_has_lowers_support() -> None:
     assert "Zacharias" in (verdict.reason or "")
 
 
+def test_a_name_of_the_question_must_stand_beside_the_rest() -> None:
+    """What is said of one place is no answer about another that is merely mentioned elsewhere."""
+    aiders = passage("First-aiders of the building are Owen Pritchard and Grace Mbeki.")
+    elsewhere = passage("The software is written by eleven people in Porto.", 2)
+    answer = "First-aiders of the building in Porto are Grace Mbeki and Owen Pritchard."
+    asking = CoverageVerifier(inverse_frequency({}, 10), question="Who are first-aiders in Porto?")
+
+    assert asking.check(answer, (aiders, elsewhere)).support == "weak"
+    assert asking.check(answer, (passage(f"Office in Porto. {aiders.chunk.text}"),)).support == (
+        "supported"
+    )
+
+
 def test_a_wrong_number_is_named() -> None:
     """The reason says which number is not there."""
     verdict = VERIFIER.check("Every employee has 35 days of paid leave.", PASSAGES)

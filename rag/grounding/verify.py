@@ -155,12 +155,13 @@ class CoverageVerifier:
     """The verifier described above. `idf` gives a term's weight in the collection.
 
     A `judge` has the last word on the score where it gives a verdict; what is cited is still
-    found by words.
+    found by words. A name of the `question` that an answer repeats must stand beside the rest.
     """
 
-    def __init__(self, idf: Idf, judge: Verifier | None = None) -> None:
+    def __init__(self, idf: Idf, judge: Verifier | None = None, question: str = "") -> None:
         self._idf = idf
         self._judge = judge
+        self._asked = frozenset(terms(question))
 
     def score(self, claim: str, evidence: Sequence[str]) -> float:
         """How far the texts together support the claim; 0 for a claim without content words."""
@@ -193,7 +194,8 @@ class CoverageVerifier:
         every = list(chain.from_iterable(by_passage))
         windows = _best_windows(claim, every)
         coverage = claim.coverage(found_in(windows))
-        doubts = dict(_doubts(claim, evidence, windows, found_in(every)))
+        known = found_in(every) - (self._asked - found_in(windows))
+        doubts = dict(_doubts(claim, evidence, windows, known))
         score = coverage * math.prod(doubts.values())
         reason = next(iter(doubts), None)
         if score < SUPPORTED and reason is None:
@@ -379,12 +381,12 @@ def _doubts(
 ) -> Iterator[tuple[str, float]]:
     """What speaks against a claim whose words are found: the reason, and a factor of the score.
 
-    `known` are the terms of the claim that stand anywhere in the evidence.
+    `known` are the terms of the claim that stand where they should in the evidence.
     """
     if number := missing_number(claim.text, [f"{item.above}\n{item.text}" for item in evidence]):
         yield f"the number {number} is not in the passages", _WRONG_NUMBER
     if name := missing_name(claim.text, known):
-        yield f"the name {name} is not in the passages", _ONE_STEP_DOWN
+        yield f"the name {name} is not in the passages, or not beside the rest", _ONE_STEP_DOWN
     cited = [(evidence[window.passage], window.first, window.last) for window in windows]
     held = frozenset[str]().union(*(item.found(first, last) for item, first, last in cited))
     if word := reversed_word(claim.text, held):
