@@ -24,6 +24,7 @@ from rag.grounding.sentences import SentenceStream
 from rag.grounding.verify import CoverageVerifier
 from rag.prompt import (
     NOT_IN_DOCUMENTS,
+    SMALL,
     Limits,
     Prompt,
     build_prompt,
@@ -207,10 +208,9 @@ def packed_prompt(
         context.standalone.text,
         context.retrieval.passages,
         load_template(
-            settings.prompt.template,
+            settings.prompt.template or (SMALL if settings.chat.is_file else ""),
             settings.chat.model,
             is_cautious=context.judgement.is_cautious,
-            is_small=settings.chat.is_file,
         ),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
         context.idf,

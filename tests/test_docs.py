@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = (
     "ingest", "ask", "search", "status", "list", "show", "remove", "rebuild", "doctor",
-    "config show", "eval run",
+    "config show", "config set-key", "eval run", "eval calibrate", "chat", "batch", "stats",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_documented_options_exist(library: Rag) -> None:
     assert len(rows) >= 5
 
     for row in rows:
-        names = re.findall(r"`rag ([a-z]+(?: (?:run|show))?)\b", row)
+        names = re.findall(r"`rag ([a-z]+(?: (?:run|show|set-key|calibrate))?)\b", row)
         helps = "".join(library(*name.split(), "--help").out for name in names)
         for option in re.findall(r"`(--?[a-z][a-z-]*)", row):
             assert option.removeprefix("--no-").removeprefix("--") in helps, (row, option)

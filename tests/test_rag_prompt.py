@@ -316,7 +316,7 @@ def test_the_version_follows_every_text(tmp_path: Path) -> None:
 
 def test_small_models_are_not_told_how_to_refuse() -> None:
     """Their prompt is a name for two of our own files; both places are in it."""
-    small, own = load_template(is_small=True), load_template()
+    small, own = load_template("small"), load_template()
 
     assert NOT_IN_DOCUMENTS in own.system
     assert NOT_IN_DOCUMENTS not in small.system + small.user
