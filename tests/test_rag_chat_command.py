@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -188,14 +189,28 @@ class Terminal:
 
     def wait_for(self, text: str) -> str:
         """Read until this is shown; what came with it is returned."""
+        deadline = time.monotonic() + 60
         while text not in self._shown:
-            self._shown += os.read(self._controller, 4096).decode()
+            assert time.monotonic() < deadline, self._shown
+            self._read(1.0)
         seen, _, self._shown = self._shown.partition(text)
         return seen + text
+
+    def _read(self, seconds: float) -> None:
+        if select.select([self._controller], [], [], seconds)[0]:
+            self._shown += os.read(self._controller, 4096).decode()
 
     def interrupt(self) -> None:
         """As Ctrl-C does to what runs at the terminal."""
         self.process.send_signal(signal.SIGINT)
+
+    def interrupt_prompt(self) -> None:
+        """Until a new prompt is there: readline sees no signal between its prompt and its wait."""
+        for _ in range(20):
+            self.interrupt()
+            self._read(1.0)
+            if "> " in self._shown:
+                return
 
     def end(self) -> int:
         """Press Ctrl-D, and wait for the end."""
@@ -210,7 +225,7 @@ def test_a_terminal_prompts_and_ends_with_ctrl_d(library: Rag) -> None:
     terminal.type(f"{LEAVE}\n")
     answer = terminal.wait_for("[1] handbook/leave.md")
     terminal.wait_for("> ")
-    terminal.interrupt()
+    terminal.interrupt_prompt()
     terminal.wait_for("> ")
 
     assert "28 days" in answer
