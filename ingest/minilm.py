@@ -89,15 +89,16 @@ class NumpyOperations:
         # A product with a matrix that lies transposed in memory takes half as long again.
         layers = {name: part for name, part in weights.items() if name.startswith("encoder.")}
         turned = {name: np.ascontiguousarray(part.T) for name, part in layers.items()}
-        self._weights = {**weights, **turned}
+        self._weights: Weights = {**weights, **turned}
 
     def linear(
         self, name: str, states: Matrix, *, gelu: bool = False, plus: Matrix | None = None
     ) -> Matrix:
         """See Operations."""
         # One product for all texts of the batch instead of one for each.
-        product = states.reshape(-1, states.shape[-1]) @ self._weights[name + ".weight"]
-        product = (product + self._weights[name + ".bias"]).reshape(*states.shape[:-1], -1)
+        flat = states.reshape(-1, states.shape[-1]) @ self._weights[name + ".weight"]
+        flat += self._weights[name + ".bias"]
+        product: Matrix = flat.reshape(*states.shape[:-1], -1)
         if gelu:
             product = _gelu(product)
         return product if plus is None else product + plus

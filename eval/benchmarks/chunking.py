@@ -3,7 +3,7 @@
     python -m eval.benchmarks.chunking DATA_DIR [--budgets 400 800 1600]
 
 DATA_DIR holds `chunking_eval/`: long documents, and questions with the words that answer them.
-Each way of cutting has a store of its own and is searched by the product's own retrieval; passages
+Each way of cutting has a store of its own and is searched by the product's own retrieval; chunks
 are taken in rank order until the budget is full, the last one cut. Token recall is the share of the
 answering tokens that were taken, token precision the share of the taken tokens that answer (as in
 Smith & Troynikov 2024). Differences to ours come with paired 95 % intervals over the questions.
@@ -35,7 +35,7 @@ from rag.config import RetrievalSection
 from rag.retrieval.retrieve import retrieve
 
 Cut = Callable[[Document], tuple[Chunk, ...]]
-_PASSAGES = 30
+_CHUNKS = 30
 _SEPARATORS = ("\n\n", "\n", ". ", " ")
 
 
@@ -136,13 +136,14 @@ def scores(
     store: Path, cases: Sequence[Case], ruler: Ruler, budgets: Sequence[int]
 ) -> np.ndarray[Any, Any]:
     """Token recall and precision by budget and question, shape (budgets, questions, 2)."""
-    embedder, settings = open_embedder("all-MiniLM-L6-v2"), RetrievalSection(k=_PASSAGES)
+    embedder, settings = open_embedder("all-MiniLM-L6-v2"), RetrievalSection()
     rows = []
     with Store.open(store) as opened:
         for case in cases:
             taken: dict[tuple[str, int], None] = {}
-            for passage in retrieve(case.question, opened, embedder, settings).passages:
-                c = passage.chunk
+            ranked = retrieve(case.question, opened, embedder, settings).candidates[:_CHUNKS]
+            chunks = opened.chunks([candidate.chunk_id for candidate in ranked])
+            for c in (chunks[candidate.chunk_id] for candidate in ranked):
                 taken |= dict.fromkeys(ruler.tokens(c.source, c.start, c.end))
             gold = {token for span in case.spans for token in ruler.tokens(*span)}
             packed = [set(list(taken)[:budget]) for budget in budgets]
