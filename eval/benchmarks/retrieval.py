@@ -8,8 +8,8 @@ DATA_DIR holds a folder for each public set (`scifact/`, `squad2_dev/`, `musique
 one search only, and with either leg alone; the last column is the 95 % interval of what the product
 gains in recall@5 on the same questions. `--half` takes the questions whose id has an even or odd
 CRC-32. The constants of retrieval were first set with figures of all of them in view, and compared
-again on the even ones alone (`--alpha` adds weights of meaning to compare). Stores are kept in the user's cache, so that a second
-run measures retrieval without ingesting again.
+again on the even ones alone (`--alpha` adds weights of meaning to compare). Stores are kept in the
+user's cache, so that a second run measures retrieval without ingesting again.
 """
 
 import argparse
