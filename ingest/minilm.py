@@ -90,13 +90,19 @@ class NumpyOperations:
     """The operations in float32: as exact as the library's own."""
 
     def __init__(self, weights: Weights) -> None:
-        self._weights = weights
+        # A product with a matrix that lies transposed in memory takes half as long again.
+        layers = {name: part for name, part in weights.items() if name.startswith("encoder.")}
+        turned = {name: np.ascontiguousarray(part.T) for name, part in layers.items()}
+        self._weights: Weights = {**weights, **turned}
 
     def linear(
         self, name: str, states: Matrix, *, gelu: bool = False, plus: Matrix | None = None
     ) -> Matrix:
         """See Operations."""
-        product = states @ self._weights[name + ".weight"].T + self._weights[name + ".bias"]
+        # One product for all texts of the batch instead of one for each.
+        flat = states.reshape(-1, states.shape[-1]) @ self._weights[name + ".weight"]
+        flat += self._weights[name + ".bias"]
+        product: Matrix = flat.reshape(*states.shape[:-1], -1)
         if gelu:
             product = _gelu(product)
         return product if plus is None else product + plus

@@ -2,9 +2,10 @@
 
 A logistic regression makes one probability of a few signals: how close the best sentence is, how
 much of the question stands in and around it, whether the names, codes and numbers of the question
-are in its passage, whether it speaks of another one instead, and how far it leads the next one. It
-tells a question whose topic is absent from one that is answered; it sees few near misses, where the
-same words stand in a sentence that answers something else.
+are in its passage, whether it speaks of another one instead, how far it leads the next one, and
+whether it lacks the amount that is asked for. It tells a question whose topic is absent from one
+that is answered; of near misses, where the same words stand in a sentence that answers something
+else, it sees those that ask for a price or a measure, and few others.
 """
 
 import json
@@ -31,7 +32,8 @@ class Signals(NamedTuple):
 
     `cosine` and `beside` are the best sentence's marks, `named` is the share of the question's
     names, codes and numbers in its passage, `margin` its lead over the next sentence. `rival` is 1
-    if it speaks of another code, year or version than the question.
+    if it speaks of another code, year or version than the question, `lacking` if it has no amount
+    in a unit that the question asks for: no price, no weight.
     """
 
     cosine: float = 0.0
@@ -39,6 +41,7 @@ class Signals(NamedTuple):
     named: float = 0.0
     margin: float = 0.0
     rival: float = 0.0
+    lacking: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,12 @@ class Calibration:
 
 
 # Fitted by eval/benchmarks/squad.py --fit on every other article of SQuAD 2 (dev), the threshold to
-# refuse 4 % of what is answered there. It refuses far more where questions avoid the documents'
+# refuse 4 % of what is answered there. `lacking` is too rare there to be fitted: its weight refuses
+# all but what everything else speaks for. It refuses far more where questions avoid the documents'
 # words or are asked in another language: there it has to be fitted anew.
 DEFAULT = Calibration(
     intercept=-7.69,
-    weights=Signals(cosine=6.92, beside=3.87, named=1.15, margin=1.42, rival=-8.55),
+    weights=Signals(cosine=6.92, beside=3.87, named=1.15, margin=1.42, rival=-8.55, lacking=-3.0),
     low=0.22,
     caution=0.4,
 )
@@ -111,6 +115,7 @@ def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
         named=asked.specific_coverage(terms_of(best.passage)),
         margin=best.score - ranked[1].score if len(ranked) > 1 else 0.0,
         rival=float(asked.has_rival(best.shown, above)),
+        lacking=float(asked.measured and not best.marks.type),
     )
 
 

@@ -83,7 +83,7 @@ class RetrievalSection:
     `reranker` is the folder or hub name of a cross-encoder that orders the passages anew.
     """
 
-    k: int = 8
+    k: int = 12
     alpha: float = 0.5
     candidates: int = 200
     second_search: bool = True

@@ -67,6 +67,17 @@ def test_refusal_follows_the_topic() -> None:
     assert judged("What is it?").confidence == 0
 
 
+def test_a_price_is_an_amount_of_money() -> None:
+    """A sentence about the very thing that gives no amount counts against an answer."""
+    question = "What does the transport pack BP-40 cost?"
+    priced = judged(question, "The transport pack BP-40 comes at 38 euros.")
+    unpriced = judged(question, "The transport pack BP-40 comes with 38 cells.")
+
+    assert (priced.signals.lacking, unpriced.signals.lacking) == (0, 1)
+    assert not priced.abstains
+    assert unpriced.abstains
+
+
 def test_what_no_passage_mentions_is_named() -> None:
     """In the question's own words, in its order, once each; function words are never missing."""
     question = "Is the dental plan, the Dental plan, paid in Bremen?"

@@ -27,7 +27,7 @@ def test_defaults_need_no_source(tmp_path: Path) -> None:
     """Nothing has to be configured for a first answer."""
     settings = load(tmp_path)
 
-    assert (settings.retrieval.k, settings.chat_configured) == (8, False)
+    assert (settings.retrieval.k, settings.chat_configured) == (12, False)
     assert settings.origins == {}
 
 

@@ -56,6 +56,26 @@ def test_the_best_sentence_answers(question: str, expected: str) -> None:
     assert chunk.text[best.start - chunk.start : best.end - chunk.start] == best.text
 
 
+@pytest.mark.parametrize(
+    ("question", "holds", "lacks"),
+    [
+        ("What was Anna Berg's salary?", "She had 4,100 a month.", "She had 3 children."),
+        ("Wie hoch ist die Miete?", "Sie beträgt 900 Euro.", "Es hat 90 Zimmer."),
+        ("What is the torque of the screws?", "Tighten to 1.8 Nm.", "5 New screws."),
+        ("What is the power consumption?", "It draws 40 W.", "It has 40 outlets."),
+        ("How heavy is it?", "It weighs 19.9 kg.", "It has 19 parts."),
+        ("How many square metres does it have?", "About 80 m².", "It costs 1,150 pounds."),
+        ("How far does the radio reach?", "110 m in buildings.", "For 110 loggers."),
+        ("At what temperature does it start?", "Below 4 °C.", "After 4 minutes."),
+        ("What percentage is recycled?", "Of it 20 percent.", "20 pieces."),
+    ],
+)
+def test_an_amount_needs_the_unit_that_is_asked_for(question: str, holds: str, lacks: str) -> None:
+    """A number of something else is no answer to a question for a price or a measure."""
+    assert asked(question).measured
+    assert (asked(question).type_match(holds), asked(question).type_match(lacks)) == (1.0, 0.0)
+
+
 def test_headings_and_questions_answer_nothing() -> None:
     """A heading or a question of the document is never an answer."""
     texts = [s.text for s in ranked("What about annual leave questions?", passage(1, LEAVE))]

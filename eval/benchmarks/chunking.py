@@ -3,7 +3,7 @@
     python -m eval.benchmarks.chunking DATA_DIR [--budgets 400 800 1600]
 
 DATA_DIR holds `chunking_eval/`: long documents, and questions with the words that answer them.
-Each way of cutting has a store of its own and is searched by the product's own retrieval; passages
+Each way of cutting has a store of its own and is searched by the product's own retrieval; chunks
 are taken in rank order until the budget is full, the last one cut. Token recall is the share of the
 answering tokens that were taken, token precision the share of the taken tokens that answer (as in
 Smith & Troynikov 2024). Differences to ours come with paired 95 % intervals over the questions.
@@ -35,7 +35,7 @@ from rag.config import RetrievalSection
 from rag.retrieval.retrieve import retrieve
 
 Cut = Callable[[Document], tuple[Chunk, ...]]
-_PASSAGES = 30
+_CHUNKS = 30
 _SEPARATORS = ("\n\n", "\n", ". ", " ")
 
 
@@ -61,7 +61,8 @@ class Ruler:
 
     def windows(self, document: Document, size: int) -> list[tuple[int, int]]:
         """The document in spans of `size` tokens."""
-        return list(pairwise([0, *self._starts[document.source][size::size], len(document.text)]))
+        stops = self._starts[document.source][size::size].tolist()
+        return list(pairwise([0, *stops, len(document.text)]))
 
 
 def fixed(ruler: Ruler, size: int) -> Cut:
@@ -131,20 +132,23 @@ def recut(store: Path, settings: IndexSettings, cut: Cut) -> None:
         writer.reshape(settings, cut_with_keys)
 
 
-def scores(store: Path, cases: Sequence[Case], ruler: Ruler, budget: int) -> np.ndarray[Any, Any]:
-    """Token recall and precision of each question, shape (questions, 2)."""
-    embedder, settings = open_embedder("all-MiniLM-L6-v2"), RetrievalSection(k=_PASSAGES)
+def scores(
+    store: Path, cases: Sequence[Case], ruler: Ruler, budgets: Sequence[int]
+) -> np.ndarray[Any, Any]:
+    """Token recall and precision by budget and question, shape (budgets, questions, 2)."""
+    embedder, settings = open_embedder("all-MiniLM-L6-v2"), RetrievalSection()
     rows = []
     with Store.open(store) as opened:
         for case in cases:
             taken: dict[tuple[str, int], None] = {}
-            for passage in retrieve(case.question, opened, embedder, settings).passages:
-                c = passage.chunk
+            ranked = retrieve(case.question, opened, embedder, settings).candidates[:_CHUNKS]
+            chunks = opened.chunks([candidate.chunk_id for candidate in ranked])
+            for c in (chunks[candidate.chunk_id] for candidate in ranked):
                 taken |= dict.fromkeys(ruler.tokens(c.source, c.start, c.end))
-            held = set(list(taken)[:budget])
             gold = {token for span in case.spans for token in ruler.tokens(*span)}
-            rows.append((len(held & gold) / len(gold), len(held & gold) / len(held)))
-    return np.array(rows)
+            packed = [set(list(taken)[:budget]) for budget in budgets]
+            rows.append([(len(p & gold) / len(gold), len(p & gold) / len(p)) for p in packed])
+    return np.array(rows).swapaxes(0, 1)
 
 
 def read_cases(folder: Path, documents: Mapping[str, Document]) -> list[Case]:
@@ -180,11 +184,12 @@ def main() -> int:
             recut(stores[name], settings, make(ruler))
     cases = read_cases(folder, documents)
     print(f"{len(cases)} questions")
-    for budget in options.budgets:
-        found = {name: scores(store, cases, ruler, budget) for name, store in stores.items()}
+    found = {name: scores(s, cases, ruler, options.budgets) for name, s in stores.items()}
+    for place, budget in enumerate(options.budgets):
         for name, rows in found.items():
-            recall, precision = rows.mean(axis=0)
-            low, high = paired_interval(rows[:, 0].tolist(), found["ours"][:, 0].tolist())
+            recall, precision = rows[place].mean(axis=0)
+            own = found["ours"][place, :, 0]
+            low, high = paired_interval(rows[place, :, 0].tolist(), own.tolist())
             print(
                 f"{budget:5} tokens  {name:14} recall {recall:.3f}  precision {precision:.3f}  "
                 f"ours better in recall by {low:+.3f} to {high:+.3f}"

@@ -43,12 +43,60 @@ _GERMAN_QUANTITIES = (
 )
 
 
+_MONEY = (
+    r"allowance|budget|costs?|fees?|fines?|price|rent|revenue|salary|turnover|wage|kosten|umsatz"
+    r"|\w*(?:gebühr|gehalt|miete|preis)"
+)
+_CURRENCY = (
+    r"(?:[€£$¥%]|(?:euros?|pounds?|dollars?|pence|cents?|francs?|marks?|yen|rupees?|percent"
+    r"|EUR|GBP|USD|CHF)\b)"
+)
+_WORDS_BETWEEN = r"(?: [\w'-]+){0,6}?"
+
+
 def _compiled(asks: str, holds: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(rf"\b(?:{asks})", re.IGNORECASE), re.compile(holds, re.IGNORECASE)
 
 
+def _measured(asks: str, units: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return _compiled(asks, rf"(?:{_NUMBER})[\s-]*(?:\w+illions? )?(?:{units})(?![^\W\d_])")
+
+
+# Questions for an amount of something with a unit of its own: a bare number is no answer.
+_MEASURES = (
+    _compiled(
+        r"how much\b.*\b(?:charge[ds]?|costs?|earn(?:ed)?|paid|pay|spen[dt]|worth)\b"
+        r"|what (?:does|do|did|will|would)\b.*\bcost\b|was kostet"
+        r"|(?:how (?:high|large|much)|wie hoch|what (?:is|was|are|were))"
+        rf"{_WORDS_BETWEEN} (?:{_MONEY})\b|(?:what|which) (?:{_MONEY})\b",
+        rf"[€£$¥]\s?\d|(?:{_NUMBER})\s?(?:(?:thousand|[mb]illion|Mio\.?|bn|m)\s)?{_CURRENCY}"
+        r"|(?:EUR|GBP|USD|CHF|costs?|fee|price|[€£$])\)?\W{1,4}\d|\d[.,]\d{3}\b|\d\.\d\d\b"
+        r"|\bfree\b|\bwithout\b|\bkostenlos",
+    ),
+    _measured(r"(?:what|which|how much)\b.*\btorque\b", r"N\s?m"),
+    _measured(
+        r"(?:how many|.*\bin) watts?\b|.*\bpower consumption", r"[km]?W|(?:kilo|mega)?watts?"
+    ),
+    _measured(
+        r"how heavy|wie schwer|(?:what|how much) (?:does|do|did)\b.*\bweigh\b",
+        r"kg|(?:kilo)?grams?|kilos?|g|lbs?|pounds?|stone|t|tons?|tonnes?|oz|ounces?",
+    ),
+    _measured(
+        rf"how many square|(?:what|how large) (?:is|was){_WORDS_BETWEEN} (?:floor|surface) area\b",
+        r"[ck]?m²|m2|ha|sq|square|acres?|hectares?",
+    ),
+    _measured(
+        r"how (?:far|tall|wide|deep)\b|(?:what|which)\b.*\bdiameter|wie (?:weit|breit|tief)\b",
+        r"[cmk]?m|\w*met(?:er|re)s?|miles?|ft|foot|feet|inch(?:es)?|in|yards?",
+    ),
+    _measured(
+        r"(?:what|which)(?: (?!a\b)[\w'-]+){0,3} temperature\b", r"°\s?[CF]?|degrees?|Grad|[KCF]"
+    ),
+    _measured(r"what (?:percentage|percent|share)\b", r"%|percent\w*|per cent|Prozent"),
+)
+
 # What a question says, and what its answer then holds; the first that fits counts.
-_KINDS = (
+_KINDS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
     _compiled(
         r"how (?:long|soon|quickly|old)\b"
         r"|how many (?:seconds|minutes|hours|days|weeks|months|years)"
@@ -63,8 +111,9 @@ _KINDS = (
         rf"\b(?:1\d|20)\d\ds?\b|\bcentur|\b\d\d?[:.]\d\d\b|\b{_MONTHS}\b|\b(?:{_DAYS})\b"
         r"|\b\d\d?(?:st|nd|rd|th)\b|\b\d\d?\.\d\d?\.|\bnoon\b|\bmidnight\b",
     ),
+    *_MEASURES,
     _compiled(
-        rf"how (?:many|much|far|tall|high|large|big|deep|fast|often|heavy|wide|loud)\b"
+        rf"how (?:many|much|high|large|big|fast|often|loud)\b"
         rf"|what (?:(?:is|was|are|were) )?(?:an? |the )?(?:[\w-]+ ){{0,3}}(?:{_QUANTITIES})\b"
         r"|what (?:does|do|did) .* (?:cost|weigh|pay|measure)\b"
         r"|wie ?(?:viele?|hoch|oft|groß|schwer|weit|teuer|breit|tief)\b|was kostet"
@@ -99,7 +148,8 @@ class Asked:
     """A question made ready: `weights` are its terms' weights.
 
     `specifics` are those of its names, codes and numbers: what an answer must be about. `wants` is
-    what an answer holds, where the question word tells.
+    what an answer holds, where the question word tells; `measured` says that it is an amount with
+    a unit of its own.
     """
 
     text: str
@@ -107,6 +157,7 @@ class Asked:
     specifics: Mapping[str, float]
     wants: re.Pattern[str] | None
     wants_name: bool
+    measured: bool
 
     def coverage(self, found: frozenset[str]) -> float:
         """The weighted share of the question's terms that are among these, 0 to 1."""
@@ -148,12 +199,14 @@ def analyse(text: str, idf: Idf) -> Asked:
     """Analyse a question; `idf` weighs a term in the collection."""
     weights = {term: idf(term) for term in dict.fromkeys(terms(_MEASURED.sub(" ", text)))}
     specific = {term for word in _specific_words(text) for term in terms(word)}
+    wants = next((holds for asks, holds in _KINDS if asks.search(text)), None)
     return Asked(
         text=text,
         weights=weights,
         specifics={term: weight for term, weight in weights.items() if term in specific},
-        wants=next((holds for asks, holds in _KINDS if asks.search(text)), None),
+        wants=wants,
         wants_name=_ASKS_NAME.search(text) is not None,
+        measured=any(wants is units for _, units in _MEASURES),
     )
 
 
