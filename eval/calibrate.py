@@ -30,11 +30,11 @@ from rag.abstain import (
     write_calibration,
 )
 from rag.app import App, open_app
-from rag.config import Settings
 from rag.context import term_weights
 from rag.extractive.asked import analyse
 from rag.extractive.extract import rank_sentences
 from rag.retrieval.retrieve import renumber
+from rag.settings.config import Settings
 from rag.types import Passage
 
 PRIOR_STRENGTH = 1.0

@@ -17,11 +17,11 @@ from ingest.sync import OnProgress, Progress, sync
 from ingest.types import StoredDocument, context
 from rag.abstain import DEFAULT
 from rag.app import App, open_app, own_embedder, sync_settings
-from rag.config import Settings, find_store
 from rag.context import Question, term_weights
 from rag.grounding.rows import header_above
 from rag.grounding.verify import CoverageVerifier
-from rag.ledger import EVALUATION
+from rag.instruments.ledger import EVALUATION
+from rag.settings.config import Settings, find_store
 from rag.types import Citation
 
 # The single cut that agrees best with human labels of support. The three states that are shown

@@ -23,20 +23,26 @@ from rag.chat.local import LocalChat, window_for
 from rag.chat.models import model_facts
 from rag.chat.replies import KEPT_REPLIES, KeptReplies
 from rag.chat.reuse import ReusingChat
-from rag.config import OPENAI_URL, ChatSection, Settings, refuse_project_model, unasked_model
 from rag.context import Question, Resources, look_up, stand_alone, term_weights
 from rag.grounding.judge import open_judge
-from rag.keys import kept_key, read_key_file
-from rag.ledger import Ledger
-from rag.named import without_key
-from rag.observe import Ask, Instruments, observed, within_budget
+from rag.instruments.ledger import Ledger
+from rag.instruments.observe import Ask, Instruments, observed, within_budget
+from rag.instruments.telemetry import open_telemetry
 from rag.preview import Preview, preview
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval
 from rag.safety.moderation import Check, moderated, open_check
 from rag.safety.redact import RedactingChat, kept_back
-from rag.sources import user_folder
-from rag.telemetry import open_telemetry
+from rag.settings.config import (
+    OPENAI_URL,
+    ChatSection,
+    Settings,
+    refuse_project_model,
+    unasked_model,
+)
+from rag.settings.keys import kept_key, read_key_file
+from rag.settings.named import without_key
+from rag.settings.sources import user_folder
 from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0

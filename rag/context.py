@@ -13,7 +13,6 @@ from ingest.words import terms
 from rag.abstain import DEFAULT, Calibration, Judgement, judge, terms_of
 from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel
-from rag.config import Settings
 from rag.conversation.rewrite import Standalone, rewrite
 from rag.conversation.standalone import belongs, standalone
 from rag.extractive.asked import Asked, analyse
@@ -23,6 +22,7 @@ from rag.grounding.verify import Idf, Verifier, inverse_frequency, prepared_pass
 from rag.retrieval.query import corrected, store_languages
 from rag.retrieval.rerank import Rerank
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.settings.config import Settings
 from rag.types import Message, ModelFacts, Passage
 
 _MAX_QUESTION_CHARACTERS = 4000

@@ -12,8 +12,8 @@ from ingest.errors import RagError, StoreMissing
 from ingest.store import Store
 from rag.app import open_chat, own_embedder
 from rag.chat.client import ChatOptions
-from rag.config import Settings, find_store
-from rag.telemetry import asked_for, installed
+from rag.instruments.telemetry import asked_for, installed
+from rag.settings.config import Settings, find_store
 from rag.types import Message
 
 _LIBRARIES = ("chromadb", "sentence-transformers", "torch", "httpx", "tiktoken", "typer", "pypdf")

@@ -8,7 +8,7 @@ import pytest
 from command import Rag
 
 import ingest
-from rag.config import load_settings, setting_names
+from rag.settings.config import load_settings, setting_names
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

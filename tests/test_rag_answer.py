@@ -14,9 +14,9 @@ from rag.answer import ABSTENTION, ask, ask_stream
 from rag.app import open_app
 from rag.chat.client import ChatOptions
 from rag.choice import is_easy
-from rag.config import load_settings
 from rag.context import Question, Resources, prepare
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow, ChatUnavailable
+from rag.settings.config import load_settings
 from rag.types import (
     ChatDelta,
     Delta,

@@ -9,10 +9,10 @@ from chat_server import ChatServer, chat_server
 from command import Rag, write_documents
 
 from rag.app import App, open_app
-from rag.config import load_settings
 from rag.context import Question
 from rag.prompt import load_template
 from rag.render import citations_text, sentence_text
+from rag.settings.config import load_settings
 from rag.types import Answer
 
 HIDDEN = re.compile(

@@ -20,8 +20,8 @@ from rag.batch.answers import AnswerFile, open_answers
 from rag.batch.questions import Asked, read_questions
 from rag.batch.report import BatchReport
 from rag.batch.run import in_any_order, run_batch
-from rag.config import load_settings
 from rag.context import Question
+from rag.settings.config import load_settings
 from rag.types import Message
 
 LIKE = Question("", batch=True)

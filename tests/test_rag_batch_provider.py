@@ -16,9 +16,9 @@ from ingest.sync import sync
 from rag.app import sync_settings
 from rag.batch.provider import Work, collect, look_up, submit
 from rag.batch.questions import read_questions
-from rag.config import Settings, load_settings
 from rag.context import Question
 from rag.errors import ChatRejected, ChatUnavailable
+from rag.settings.config import Settings, load_settings
 
 ANSWERS = {
     "When does the fire drill take place?": "The fire drill takes place on 12 May.",

@@ -15,8 +15,8 @@ from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat
 from rag.chat.models import listed_window, tells_window
 from rag.commands.ask import note_answerer
 from rag.commands.console import Output
-from rag.config import ChatSection, Settings, load_settings
 from rag.errors import ChatAuthError, ChatError, ChatIncomplete, ChatUnavailable
+from rag.settings.config import ChatSection, Settings, load_settings
 from rag.types import ChatDelta, Message
 
 QUESTION = [Message("user", "Who?")]

@@ -16,9 +16,9 @@ import rag.chat
 from ingest.sync import SyncSettings, sync
 from rag.app import open_app
 from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat
-from rag.config import load_settings
 from rag.context import Question
 from rag.errors import ChatOverflow
+from rag.settings.config import load_settings
 from rag.types import Finished, Message
 
 SERVER = Path(rag.chat.__file__).with_name("llama_server.py")

@@ -7,7 +7,7 @@ import pytest
 from ingest.config import DEFAULT_MODEL
 from ingest.errors import StoreMissing, UsageError
 from rag.app import own_embedder
-from rag.config import find_store, load_settings, setting_names, setting_value
+from rag.settings.config import find_store, load_settings, setting_names, setting_value
 
 
 def load(folder: Path, environment: dict[str, str] | None = None, **flags: object):

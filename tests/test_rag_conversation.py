@@ -15,12 +15,12 @@ from ingest.words import terms
 from rag.answer import ask
 from rag.app import App, open_app
 from rag.chat.client import ChatOptions
-from rag.config import load_settings
 from rag.context import Question
 from rag.conversation.rewrite import is_rewriting, rewrite
 from rag.conversation.session import Session, saved_sessions
 from rag.conversation.standalone import belongs, standalone
 from rag.errors import ChatUnavailable
+from rag.settings.config import load_settings
 from rag.types import ChatDelta, Message, Usage
 
 RAREST = 7.0

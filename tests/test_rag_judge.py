@@ -8,9 +8,9 @@ import pytest
 
 from ingest.errors import EmbeddingError, UsageError
 from ingest.wordpieces import model_folder
-from rag.config import load_settings
 from rag.errors import ChatUnavailable
 from rag.grounding.judge import ChatJudge, CrossEncoderVerifier, open_judge
+from rag.settings.config import load_settings
 from rag.types import ChatDelta, Message
 
 CLAIM = "Staff have 28 days of leave."

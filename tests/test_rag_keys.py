@@ -12,8 +12,8 @@ from command import Rag
 from ingest.errors import UsageError
 from rag.app import api_key
 from rag.chat.client import ChatSettings, OpenAIChat
-from rag.config import load_settings
-from rag.keys import drop_key, keep_key, kept_key, place_of_key, read_key_file
+from rag.settings.config import load_settings
+from rag.settings.keys import drop_key, keep_key, kept_key, place_of_key, read_key_file
 from rag.types import Message
 
 KEY = "sk-test-0123456789abcdef0123"

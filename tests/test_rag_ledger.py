@@ -20,11 +20,11 @@ from served import Request, Response, Served
 from eval.command import RunOptions, run_set
 from ingest.errors import StoreDamaged, StoreMissing, UsageError
 from rag.app import open_app
-from rag.config import LedgerSection, load_settings
 from rag.context import Question
 from rag.errors import ChatUnavailable
-from rag.ledger import DAY_S, FILE, Entry, Ledger, read_entries
-from rag.observe import Instruments, observed, within_budget
+from rag.instruments.ledger import DAY_S, FILE, Entry, Ledger, read_entries
+from rag.instruments.observe import Instruments, observed, within_budget
+from rag.settings.config import LedgerSection, load_settings
 from rag.types import Answer, Delta, Event, Finished, Usage
 
 NOW = 1_800_000_000.0
@@ -77,8 +77,8 @@ WRITER = """
 import sys, threading
 from pathlib import Path
 from rag.app import open_app
-from rag.config import LedgerSection
-from rag.ledger import Entry, Ledger
+from rag.settings.config import LedgerSection
+from rag.instruments.ledger import Entry, Ledger
 
 ledger = Ledger(Path(sys.argv[1]), LedgerSection())
 def write():
@@ -231,7 +231,7 @@ def test_a_read_only_ledger_is_read_and_not_written() -> None:
     """Another user's store: its rows count, and a question of it has a note."""
     script = (
         f"{WRITER.partition('ledger =')[0]}import os\n"
-        "from rag.ledger import read_entries\n"
+        "from rag.instruments.ledger import read_entries\n"
         "if os.getuid() == 0: os.setuid(65534)  # nothing is forbidden to root\n"
         "folder = Path(sys.argv[1])\n"
         "print(len(read_entries(folder, 0, 4e9)))\n"

@@ -17,9 +17,9 @@ from ingest.errors import UsageError
 from rag.app import open_app, open_chat
 from rag.chat.client import ChatOptions
 from rag.chat.local import LocalChat, window_for
-from rag.config import load_settings
 from rag.context import Question
 from rag.errors import ChatIncomplete, ChatUnavailable
+from rag.settings.config import load_settings
 from rag.types import Finished, Message, Working
 
 QUESTION = "How many days of paid leave does an employee have?"

@@ -3,7 +3,7 @@
 import pytest
 
 from rag.chat.models import model_facts
-from rag.config import ChatSection
+from rag.settings.config import ChatSection
 from rag.types import ModelFacts
 
 

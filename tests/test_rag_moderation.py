@@ -9,9 +9,9 @@ from command import Rag
 
 from ingest.errors import UsageError
 from rag.app import open_app
-from rag.config import load_settings
 from rag.context import Question
 from rag.safety.moderation import rules_check
+from rag.settings.config import load_settings
 from rag.types import Answer
 
 QUESTION = "How many days of paid leave does an employee have?"

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rag.chat.client import ChatOptions
-from rag.config import PrivacySection
 from rag.errors import ChatIncomplete
 from rag.safety.personal import finder
 from rag.safety.redact import Placeholders, RedactingChat, kept_back
+from rag.settings.config import PrivacySection
 from rag.types import ChatDelta, Message, Usage
 
 FIND = finder(["all"], ["Anna Berg"], secrets=True)

@@ -17,13 +17,13 @@ from ingest.spelling import edits, nearest
 from ingest.store import Store
 from ingest.sync import SyncSettings, sync
 from ingest.types import StoredChunk
-from rag.config import RetrievalSection, Settings
 from rag.retrieval.fuse import Candidate
 from rag.retrieval.hop import placed
 from rag.retrieval.merge import Found, join
 from rag.retrieval.query import analyse
 from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval, retrieve
+from rag.settings.config import RetrievalSection, Settings
 
 FILLER = " ".join(
     f"The workshop keeps item {n} of the catalogue on shelf {n} behind the green door."

@@ -22,9 +22,9 @@ from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatOptions
 from rag.chat.replies import KeptReplies
 from rag.chat.reuse import ReusingChat
-from rag.config import load_settings
 from rag.context import Question
 from rag.errors import ChatError, ChatIncomplete
+from rag.settings.config import load_settings
 from rag.types import ChatDelta, Message, Usage
 
 QUESTION = "How many days of paid leave does an employee have?"

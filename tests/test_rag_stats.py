@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rag.ledger import DAY_S, EVALUATION, Entry
-from rag.stats import Latency, Regression, first_moment, regressions, statistics, wilson
+from rag.instruments.ledger import DAY_S, EVALUATION, Entry
+from rag.instruments.stats import Latency, Regression, first_moment, regressions, statistics, wilson
 
 NOW = 1_800_000_000.0  # 2027-01-15 08:00 UTC
 CHAT = Entry(

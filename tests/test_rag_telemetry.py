@@ -25,9 +25,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from served import Request, Response, Served
 
-from rag.config import ChatSection
-from rag.ledger import Entry
-from rag.telemetry import Providers, Telemetry, asked_for, installed, open_telemetry
+from rag.instruments.ledger import Entry
+from rag.instruments.telemetry import Providers, Telemetry, asked_for, installed, open_telemetry
+from rag.settings.config import ChatSection
 
 LEAVE = "How many days of paid leave does an employee have?"
 GOOD = "Every employee has 28 days of paid leave a year."
@@ -218,8 +218,8 @@ def test_the_standard_variables_turn_it_on(environment: dict[str, str], expected
 def test_nothing_is_imported_where_it_is_off() -> None:
     """Without the variables the SDK costs nothing."""
     code = (
-        "import sys, rag.app; from rag.telemetry import open_telemetry\n"
-        "from rag.config import ChatSection\n"
+        "import sys, rag.app; from rag.instruments.telemetry import open_telemetry\n"
+        "from rag.settings.config import ChatSection\n"
         "print(open_telemetry(ChatSection(), {}), 'opentelemetry' in sys.modules)"
     )
 

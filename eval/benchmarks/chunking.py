@@ -31,8 +31,8 @@ from ingest.store import Store
 from ingest.sync import SyncSettings, sync
 from ingest.types import Chunk, Document, embedded_text
 from ingest.wordpieces import WordPieces
-from rag.config import RetrievalSection
 from rag.retrieval.retrieve import retrieve
+from rag.settings.config import RetrievalSection
 
 Cut = Callable[[Document], tuple[Chunk, ...]]
 _CHUNKS = 30

@@ -19,8 +19,8 @@ from eval.report import aligned
 from eval.statistics import mean_interval
 from rag.app import open_app
 from rag.choice import is_easy
-from rag.config import load_settings
 from rag.context import Question, prepare
+from rag.settings.config import load_settings
 
 
 def main() -> None:

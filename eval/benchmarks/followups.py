@@ -28,8 +28,8 @@ from eval.statistics import paired_interval
 from eval.types import Case
 from rag.app import App, open_app
 from rag.chat.client import ChatModel, ChatOptions
-from rag.config import ChatSection, Settings
 from rag.context import Question, Resources, look_up, stand_alone, term_weights
+from rag.settings.config import ChatSection, Settings
 from rag.types import ChatDelta, Message
 
 _HALVES = ("chosen on", "reported")

@@ -24,9 +24,9 @@ from tempfile import TemporaryDirectory
 from eval.statistics import quantile
 from ingest.store import Store
 from rag.app import App, open_app
-from rag.config import LedgerSection, Settings
 from rag.context import Question
-from rag.ledger import Entry, Ledger
+from rag.instruments.ledger import Entry, Ledger
+from rag.settings.config import LedgerSection, Settings
 
 _QUESTIONS = 200
 _WARM_UP = 10

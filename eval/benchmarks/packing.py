@@ -24,10 +24,10 @@ from eval.report import aligned
 from eval.statistics import paired_interval
 from ingest.sync import SyncSettings, sync
 from rag.app import App, open_app
-from rag.config import Settings
 from rag.context import term_weights
 from rag.pack import pack
 from rag.prompt import passage_tokens
+from rag.settings.config import Settings
 from rag.types import Passage
 
 _ROOMS = (250, 500, 1000, 2000)

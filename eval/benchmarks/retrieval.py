@@ -26,7 +26,7 @@ from eval.report import aligned
 from eval.run import summarise
 from eval.statistics import paired_interval
 from eval.types import Report
-from rag.config import RetrievalSection, Settings
+from rag.settings.config import RetrievalSection, Settings
 
 _WAYS = {
     "product": RetrievalSection(),

@@ -31,11 +31,11 @@ from ingest.sentences import sentence_spans
 from ingest.sync import SyncSettings, sync
 from rag.abstain import DEFAULT, Signals, calibration_json, judge
 from rag.app import App, open_app
-from rag.config import Settings
 from rag.context import term_weights
 from rag.extractive.asked import analyse
 from rag.extractive.extract import MOST_SHOWN, ScoredSentence, extract, rank_sentences
 from rag.retrieval.retrieve import renumber
+from rag.settings.config import Settings
 
 _SHOWN = 8
 _RETRIEVED = 60  # enough that eight are left once an article is held out

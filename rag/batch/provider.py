@@ -28,8 +28,8 @@ from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
 from rag.chat.failures import Peer
 from rag.chat.models import model_facts
 from rag.chat.reuse import request_secret
-from rag.config import Settings, find_store
 from rag.errors import ChatRejected, ChatUnavailable
+from rag.settings.config import Settings, find_store
 from rag.types import ChatDelta, Message, ModelFacts, Usage
 
 _SHARE_OF_PRICE = 0.5  # OpenAI's, and that of those who offer its endpoint

@@ -8,8 +8,8 @@ from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
 from rag.chat.local import LocalChat
 from rag.chat.models import listed_window, model_facts, tells_window
 from rag.chat.patience import REAL_TIMING, Timing
-from rag.config import ChatSection
 from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited, ChatUnavailable
+from rag.settings.config import ChatSection
 from rag.types import ChatDelta, Message, ModelFacts
 
 _DEFAULT_OPTIONS = ChatOptions()

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from rag.config import OPENAI_URL, ChatSection
+from rag.settings.config import OPENAI_URL, ChatSection
 from rag.types import ModelFacts
 
 # The window in an entry of `GET /models`: llama.cpp (of a slot), vLLM and SGLang, OpenRouter and

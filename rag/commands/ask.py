@@ -20,7 +20,7 @@ from rag.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from rag.config import Settings
+    from rag.settings.config import Settings
 
 ABSTAINED = 10
 

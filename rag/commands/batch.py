@@ -24,7 +24,7 @@ from rag.commands.options import (
 if TYPE_CHECKING:
     from rag.batch.provider import Work
     from rag.batch.report import BatchReport
-    from rag.config import Settings
+    from rag.settings.config import Settings
 
 SOME_QUESTIONS_FAILED = 7
 

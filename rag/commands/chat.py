@@ -43,9 +43,9 @@ def chat(
 ) -> None:
     """Ask several questions in turn; a follow-up is understood in context."""
     from ingest.filters import parse_filters
-    from rag.config import find_store
     from rag.context import Question
     from rag.conversation.session import Session, saved_sessions
+    from rag.settings.config import find_store
 
     settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
     folder = find_store(settings)

@@ -38,8 +38,8 @@ def ingest(
     """
     from ingest.sync import roots, sync
     from rag.app import own_embedder, sync_settings
-    from rag.config import find_store
     from rag.render import printable, report_json, report_text
+    from rag.settings.config import find_store
 
     output = common.output
     settings = common.settings({"ingest.jobs": jobs, "ingest.ocr": ocr})

@@ -27,7 +27,7 @@ def doctor(common: Common) -> None:
 
 def config_show(common: Common) -> None:
     """All settings, their values, and where each comes from; a key is never shown."""
-    from rag.config import setting_names, setting_value
+    from rag.settings.config import setting_names, setting_value
 
     settings = common.settings()
     rows = [

@@ -15,7 +15,7 @@ from rag.commands.console import Output
 if TYPE_CHECKING:
     from ingest.store import Store
     from rag.app import App
-    from rag.config import Settings
+    from rag.settings.config import Settings
 
 K = Annotated[int | None, typer.Option("-k", min=1, help="How many passages at most.")]
 Budget = Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")]
@@ -71,7 +71,7 @@ class Common:
 
     def settings(self, flags: Mapping[str, Any] | None = None) -> "Settings":
         """The effective settings; `flags` maps names of settings to what the command was given."""
-        from rag.config import load_settings
+        from rag.settings.config import load_settings
 
         return load_settings({**(flags or {}), "store": self.store}, config=self.config)
 
@@ -79,7 +79,7 @@ class Common:
     def open_store(self) -> Iterator["Store"]:
         """The store, for a look into it."""
         from ingest.store import Store
-        from rag.config import find_store
+        from rag.settings.config import find_store
 
         with Store.open(find_store(self.settings())) as opened:
             yield opened
@@ -88,7 +88,7 @@ class Common:
     def open_app(self, settings: "Settings") -> Iterator["App"]:
         """The system, for questions."""
         from rag.app import open_app
-        from rag.config import find_store
+        from rag.settings.config import find_store
 
         with open_app(settings, find_store(settings), self.command) as opened:
             if opened.store.status().documents == 0:

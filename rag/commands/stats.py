@@ -10,7 +10,7 @@ import typer
 from rag.commands.options import Common
 
 if TYPE_CHECKING:
-    from rag.stats import Regression, Stats, Summary
+    from rag.instruments.stats import Regression, Stats, Summary
 
 _GAP = "  "
 
@@ -23,10 +23,10 @@ def stats(
     ] = False,
 ) -> None:
     """Questions, cost, latency, errors and refusals so far, and what became worse in a week."""
-    from rag.config import find_store
-    from rag.ledger import read_entries
+    from rag.instruments.ledger import read_entries
+    from rag.instruments.stats import first_moment, statistics
     from rag.render import status_json
-    from rag.stats import first_moment, statistics
+    from rag.settings.config import find_store
 
     now = time.time()
     with common.open_store() as opened:

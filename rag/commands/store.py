@@ -54,7 +54,7 @@ def remove(
 ) -> None:
     """Take documents out of the store; their files stay."""
     from ingest.sync import remove as remove_sources
-    from rag.config import find_store
+    from rag.settings.config import find_store
 
     removed = remove_sources(find_store(common.settings()), sources)
     text = "\n".join(f"removed {name}" for name in removed)
@@ -64,8 +64,8 @@ def remove(
 def rebuild(common: Common) -> None:
     """Make the store anew from what it holds; nothing is embedded again."""
     from ingest.rebuild import rebuild as rebuild_store
-    from rag.config import find_store
     from rag.render import rebuilt_json, rebuilt_text
+    from rag.settings.config import find_store
 
     rebuilt = rebuild_store(find_store(common.settings()))
     common.output.result(rebuilt_json(rebuilt), rebuilt_text(rebuilt))

@@ -14,10 +14,10 @@ import numpy as np
 from ingest.embed import load_cross_encoder
 from ingest.errors import UsageError
 from rag.chat.client import ChatModel, ChatOptions
-from rag.config import Settings, refuse_project_model
 from rag.errors import ChatError, ChatRejected
 from rag.grounding.verify import Verifier
 from rag.prompt import neutralise
+from rag.settings.config import Settings, refuse_project_model
 from rag.types import Message
 
 COUNTED = "coverage"

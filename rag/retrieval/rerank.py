@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ingest.embed import load_cross_encoder
-from rag.config import Settings, refuse_project_model
+from rag.settings.config import Settings, refuse_project_model
 
 Rerank = Callable[[str, Sequence[str]], list[float]]
 """A question and texts to a score for each text, higher being better."""

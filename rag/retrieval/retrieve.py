@@ -13,13 +13,13 @@ from ingest.filters import Filter
 from ingest.store import Store
 from ingest.types import Hit, StoredChunk
 from ingest.words import latin_share, terms
-from rag.config import RetrievalSection
 from rag.grounding.verify import inverse_frequency
 from rag.retrieval.fuse import Candidate, fuse
 from rag.retrieval.hop import follow_up, linked, placed
 from rag.retrieval.merge import Duplicate, collapse, join, read_joined
 from rag.retrieval.query import Query, affordable, analyse
 from rag.retrieval.rerank import Rerank
+from rag.settings.config import RetrievalSection
 from rag.types import Passage
 
 _LEAST_MEANING = 0.1

@@ -14,11 +14,11 @@ from ingest.errors import RagError, UsageError
 from rag.chat.client import OpenAIChat
 from rag.chat.failures import Failed, Peer
 from rag.chat.wire import WholeReply
-from rag.config import SafetySection
 from rag.context import Question
 from rag.errors import ChatError, ChatRejected
 from rag.safety.personal import Find
 from rag.safety.redact import Placeholders
+from rag.settings.config import SafetySection
 from rag.types import Answer, ChatDelta, Event, Finished
 
 # Why a text is not to be asked or shown; "" for no reason. Raises ChatError where it cannot tell.

@@ -9,9 +9,9 @@ from contextlib import closing
 from dataclasses import replace
 
 from rag.chat.client import ChatModel, ChatOptions
-from rag.config import PrivacySection
 from rag.errors import ChatIncomplete
 from rag.safety.personal import Find, finder
+from rag.settings.config import PrivacySection
 from rag.types import ChatDelta, Message
 
 _OPTIONS = ChatOptions()

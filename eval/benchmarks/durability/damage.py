@@ -19,8 +19,8 @@ from ingest.rebuild import rebuild
 from ingest.schema import DATABASE, place
 from ingest.store import EXACT_LIMIT, Store
 from ingest.sync import SyncSettings, sync
-from rag.config import RetrievalSection
 from rag.retrieval.retrieve import retrieve
+from rag.settings.config import RetrievalSection
 
 _DOCUMENTS = 8
 

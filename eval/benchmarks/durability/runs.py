@@ -24,8 +24,8 @@ from ingest.chroma import ChromaIndex, copy_index
 from ingest.config import IndexSettings
 from ingest.errors import StoreBusy, StoreMissing
 from ingest.store import Store
-from rag.config import RetrievalSection
 from rag.retrieval.retrieve import retrieve
+from rag.settings.config import RetrievalSection
 
 QUESTION = "How do I read the contents of a file?"
 _BATCH_CHUNKS = 64  # small commits: more moments between them

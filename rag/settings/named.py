@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UsageError
-from rag.sources import Origin, convert
+from rag.settings.sources import Origin, convert
 
 if TYPE_CHECKING:
-    from rag.config import ChatSection
+    from rag.settings.config import ChatSection
 
 AUTO = "auto"
 EXTRACTIVE = "extractive"

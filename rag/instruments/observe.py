@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from ingest.errors import RagError, UsageError
 from rag.context import Question
-from rag.ledger import DAY_S, Entry, Ledger
-from rag.telemetry import Telemetry
+from rag.instruments.ledger import DAY_S, Entry, Ledger
+from rag.instruments.telemetry import Telemetry
 from rag.types import Answer, Event, Finished
 
 Ask = Callable[[Question], Iterator[Event]]

@@ -14,9 +14,9 @@ from typing import Any, get_args, get_type_hints
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
 from ingest.loaders.options import DEFAULT_OPTIONS
-from rag.keys import place_of_key
-from rag.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
-from rag.sources import (
+from rag.settings.keys import place_of_key
+from rag.settings.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
+from rag.settings.sources import (
     MODELS,
     KeyPlace,
     Origin,

@@ -11,7 +11,7 @@ from math import sqrt
 
 import numpy as np
 
-from rag.ledger import DAY_S, EVALUATION, Entry
+from rag.instruments.ledger import DAY_S, EVALUATION, Entry
 
 EXTRACTIVE = "extractive"
 STEPS = ("rewrite", "retrieve", "first_token", "chat", "verify", "total")

@@ -18,8 +18,8 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from rag.config import OPENAI_URL, ChatSection
-from rag.ledger import Entry
+from rag.instruments.ledger import Entry
+from rag.settings.config import OPENAI_URL, ChatSection
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider

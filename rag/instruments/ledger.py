@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, get_args
 
 from ingest.errors import StoreDamaged
-from rag.config import LedgerSection
+from rag.settings.config import LedgerSection
 
 FILE = "ledger.sqlite"
 EVALUATION = "eval"

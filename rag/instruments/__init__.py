@@ -1,0 +1,1 @@
+"""What is counted of questions: the ledger, its statistics, spans and metrics."""
