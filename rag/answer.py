@@ -23,7 +23,6 @@ from rag.grounding.sentences import SentenceStream
 from rag.grounding.verify import CoverageVerifier
 from rag.prompt import (
     NOT_IN_DOCUMENTS,
-    SMALL,
     Limits,
     Prompt,
     build_prompt,
@@ -180,7 +179,7 @@ def packed_prompt(context: Context, limits: Limits | None = None) -> Prompt:
     return build_prompt(
         context.question.text,
         context.retrieval.passages,
-        load_template(settings.prompt.template or (SMALL if settings.chat.is_file else "")),
+        load_template(settings.prompt.template),
         limits or Limits(min(budget, window or budget), reserve=settings.chat.max_tokens),
         context.idf,
         context.question.history,

@@ -25,8 +25,6 @@ from rag.retrieval.retrieve import renumber
 from rag.types import Message, Passage
 
 NOT_IN_DOCUMENTS = "NOT IN THE DOCUMENTS"
-SMALL = "small"
-"""The prompt for models of a few billion weights: told how to refuse, they refuse too much."""
 
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
 _REPLY_TOKENS = 3  # what opens the reply
@@ -93,18 +91,14 @@ class Prompt:
 
 @cache
 def load_template(folder: str = "") -> PromptTemplate:
-    """The prompt files of a folder, or our own; a file that is absent falls back to ours.
-
-    `SMALL` stands for our own folder for small models.
-    """
+    """The prompt files of a folder, or our own; a file that is absent falls back to ours."""
     own = resources.files("rag") / "prompts"
-    chosen = own / SMALL if folder == SMALL else Path(folder)
     texts = {}
     for name in ("system.txt", "user.txt"):
-        custom = chosen / name
+        custom = Path(folder) / name
         source = custom if folder and custom.is_file() else own / name
         texts[name] = source.read_text(encoding="utf-8").strip()
-    if folder and not chosen.is_dir():
+    if folder and not Path(folder).is_dir():
         raise UsageError(f"no such prompt folder: {folder}", "check the setting prompt.template")
     for placeholder in ("{passages}", "{question}"):
         if placeholder not in texts["user.txt"]:
