@@ -24,7 +24,6 @@ from rag.grounding.sentences import SentenceStream
 from rag.grounding.verify import CoverageVerifier
 from rag.prompt import (
     NOT_IN_DOCUMENTS,
-    SMALL,
     Limits,
     Prompt,
     build_prompt,
@@ -208,7 +207,7 @@ def packed_prompt(
         context.standalone.text,
         context.retrieval.passages,
         load_template(
-            settings.prompt.template or (SMALL if settings.chat.is_file else ""),
+            settings.prompt.template,
             settings.chat.model,
             is_cautious=context.judgement.is_cautious,
         ),

@@ -27,8 +27,6 @@ from rag.retrieval.retrieve import renumber
 from rag.types import Message, Passage
 
 NOT_IN_DOCUMENTS = "NOT IN THE DOCUMENTS"
-SMALL = "small"
-"""The prompt for models of a few billion weights: told how to refuse, they refuse too much."""
 
 _MESSAGE_TOKENS = 4  # role and separators of one chat message
 _REPLY_TOKENS = 3  # what opens the reply
@@ -119,17 +117,15 @@ class Prompt:
 def load_template(
     folder: str = "", model: str = "", *, is_cautious: bool = False
 ) -> PromptTemplate:
-    """The prompt files of a folder, or our own; `SMALL` are those for small models.
+    """The prompt files of a folder, or our own. Raises UsageError.
 
     Each is taken from the folder's sub-folder of the model's name, else from the folder, else from
-    ours; for a cautious answer `user.cautious.txt` goes before the `user.txt` beside it. Raises
-    UsageError.
+    ours; for a cautious answer `user.cautious.txt` goes before the `user.txt` beside it.
     """
     own = resources.files("rag") / "prompts"
-    chosen = own / SMALL if folder == SMALL else Path(folder)
-    if folder and not chosen.is_dir():
+    if folder and not Path(folder).is_dir():
         raise UsageError(f"no such prompt folder: {folder}", "check the setting prompt.template")
-    folders = (chosen / model, chosen, own) if folder else (own,)
+    folders = (Path(folder) / model, Path(folder), own) if folder else (own,)
 
     def read(*names: str) -> str:
         files = (place / name for place in folders for name in names)

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 from ingest.errors import UsageError
 from ingest.tokens import count_tokens
 from ingest.types import StoredChunk
-from rag.prompt import (
-    NOT_IN_DOCUMENTS,
-    Limits,
-    build_prompt,
-    load_template,
-    looks_like_instruction,
-    neutralise,
-)
+from rag.prompt import Limits, build_prompt, load_template, looks_like_instruction, neutralise
 from rag.types import Message, Passage
 
 
@@ -312,15 +305,6 @@ def test_the_version_follows_every_text(tmp_path: Path) -> None:
     assert len(set(versions)) == len(changes)
     assert load_template(write(tmp_path / "again", files)).version == versions[0]
     assert all(len(version) == len("sha256:") + 12 for version in versions)
-
-
-def test_small_models_are_not_told_how_to_refuse() -> None:
-    """Their prompt is a name for two of our own files; both places are in it."""
-    small, own = load_template("small"), load_template()
-
-    assert NOT_IN_DOCUMENTS in own.system
-    assert NOT_IN_DOCUMENTS not in small.system + small.user
-    assert count_tokens(small.system + small.user) < count_tokens(own.system + own.user) // 2
 
 
 def test_special_tokens_in_text_are_counted_as_text() -> None:

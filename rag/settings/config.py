@@ -92,9 +92,7 @@ class RetrievalSection:
 
 @dataclass(frozen=True, slots=True)
 class PromptSection:
-    """`budget` is in tokens for everything sent; `template` is a folder of prompt files, or "small"
-    for the prompt that suits small models, which a model in a file gets by itself.
-    """
+    """`budget` is in tokens for everything sent; `template` is a folder of prompt files."""
 
     budget: int = 3000
     template: str = ""
