@@ -71,18 +71,28 @@ def test_model_is_loaded_once_and_says_so(model: LocalChat) -> None:
 
 
 @needs_model
-def test_a_model_that_dies_is_named_and_loaded_again(model: LocalChat) -> None:
-    """Killed in mid-answer, as where memory is short, it is named; the next question works."""
+@pytest.mark.parametrize(
+    ("how", "told", "hint"),
+    [
+        (signal.SIGKILL, r"llama\.cpp was killed", "memory"),
+        (signal.SIGTERM, r"llama\.cpp ended with code 0", "ask again"),
+    ],
+    ids=["as where memory is short", "by somebody"],
+)
+def test_a_model_that_dies_is_named_and_loaded_again(
+    model: LocalChat, how: signal.Signals, told: str, hint: str
+) -> None:
+    """Ended in mid-answer, it says so and keeps what it wrote; the next question works."""
     reply = model.stream(LONG_STORY, ChatOptions(max_tokens=400))
     text = next(delta.text for delta in reply if delta.text)
     server = server_of(os.getpid())
     assert server is not None
-    os.kill(server, signal.SIGKILL)
+    os.kill(server, how)
 
-    with pytest.raises(ChatIncomplete, match=r"llama\.cpp was killed") as error:
+    with pytest.raises(ChatIncomplete, match=told) as error:
         list(reply)
     assert error.value.partial.startswith(text)
-    assert "memory" in error.value.hint
+    assert hint in error.value.hint
     assert list(model.stream(HELLO, SHORT))[-1].usage is not None
 
 

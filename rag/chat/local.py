@@ -81,7 +81,7 @@ class LocalChat:
             with self._lock:
                 if self._served is served:  # nobody has loaded it anew
                     self.close()
-            ended = self._ended(served.process)
+            ended = self._ended(served.process, loaded=True)
             partial = error.partial if isinstance(error, ChatIncomplete) else ""
             raise ChatIncomplete(ended.message, ended.hint, partial) from error
 
@@ -110,7 +110,7 @@ class LocalChat:
         try:
             ready = next((line for line in process.stdout if line.startswith("listening")), "")
             if not ready:
-                raise self._ended(process)
+                raise self._ended(process, loaded=False)
             return _Served(process, OpenAIChat(ChatSettings(ready.split()[-1], key, self.name)))
         except BaseException:
             _kill(process)
@@ -118,15 +118,19 @@ class LocalChat:
         finally:
             late.cancel()
 
-    def _ended(self, process: "subprocess.Popen[str]") -> ChatUnavailable:
-        """Why llama.cpp is gone; it says nothing that a person could use."""
+    def _ended(self, process: "subprocess.Popen[str]", *, loaded: bool) -> ChatUnavailable:
+        """Why llama.cpp is gone; it says nothing itself that a person could use."""
         size = f"{self._file.stat().st_size / 1e9:.1f} GB"
-        if process.wait() == -signal.SIGKILL:
+        code = process.wait()
+        if code == -signal.SIGKILL:
             return ChatUnavailable(
-                f"llama.cpp was killed while it had {self._file} loaded",
+                f"llama.cpp was killed with {self._file}",
                 f"free memory ({size} and a window of {self._window} tokens are needed), lower "
                 "chat.window, or raise chat.deadline",
             )
+        if loaded:
+            happened = f"llama.cpp ended with code {code} while {self._file} answered"
+            return ChatUnavailable(happened, "ask again: it is loaded anew")
         return ChatUnavailable(
             f"llama.cpp cannot run {self._file}",
             f"is the file whole ({size}), and of a kind that this llama.cpp knows? "
