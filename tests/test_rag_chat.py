@@ -768,6 +768,15 @@ def test_first_byte_may_take_longer_than_the_next() -> None:
         assert text(list(chat.stream(QUESTION, OPTIONS))) == "It is a pen."
 
 
+def test_pings_are_not_the_first_byte() -> None:
+    """A server that reads a long prompt may ping as seldom as it likes within the first limit."""
+    ping = chunk(b": ping\n\n")
+    script: list[Step] = [CHUNKED, ping, 0.4, ping, 0.4, chunk(ANSWER), b"0\r\n\r\n"]
+
+    with served(script, first_byte_s=10, idle_s=0.1, attempts=1) as (_, chat):
+        assert text(list(chat.stream(QUESTION, OPTIONS))) == "It is a pen."
+
+
 def test_whole_reply_may_take_as_long_as_the_deadline() -> None:
     """Without streaming the first byte comes with the last: the first-byte limit does not count."""
     script: list[Step] = [0.6, WHOLE_REPLY]

@@ -232,7 +232,10 @@ class Connection:
                 yield from reply.feed(piece)
                 if reply.ended or reply.full:
                     break
-                patience.seconds = _AFTER_FINISH_S if reply.complete else self._settings.idle_s
+                if reply.complete:
+                    patience.seconds = _AFTER_FINISH_S
+                elif reply.text:  # pings, while a long prompt is read, are not the first byte
+                    patience.seconds = self._settings.idle_s
                 if patience.left() <= 0:
                     raise httpx.ReadTimeout("")
         except httpx.HTTPError:
