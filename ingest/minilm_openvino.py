@@ -12,17 +12,7 @@ from typing import Any
 import numpy as np
 
 from ingest.errors import EmbeddingError
-from ingest.minilm import (
-    DIMENSION,
-    EPSILON,
-    HEADROOM,
-    HEADS,
-    Engine,
-    Mask,
-    Weights,
-    cores,
-    forward,
-)
+from ingest.minilm import DIMENSION, EPSILON, HEADS, Engine, Mask, Weights, cores, forward
 from ingest.records import Matrix
 
 _VALUES_PER_SCALE = 128
@@ -90,18 +80,10 @@ class OpenVinoOperations:
         return self._opset.add(scaled, self._weights[name + ".bias"])
 
     def attention(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        """See Operations, and TorchOperations for how padding and the softmax are done."""
-        opset = self._opset
-        kept = opset.convert(opset.unsqueeze(mask, [2]), "f32")
-        kept = opset.multiply(kept, np.float32(HEADROOM))
-        query = opset.multiply(query, np.float32((HEADS / DIMENSION) ** 0.5))
-        query, key, value = (
-            self._swapped(self._shaped(states, HEADS, -1))
-            for states in (query, key, opset.multiply(value, kept))
-        )
-        weights = opset.exp(opset.matmul(query, key, False, True))
-        total = opset.matmul(weights, opset.unsqueeze(kept, [1]), False, False)
-        mixed = opset.divide(opset.matmul(weights, value, False, False), total)
+        """See Operations."""
+        heads = (self._swapped(self._shaped(x, HEADS, -1)) for x in (query, key, value))
+        bias = self._opset.unsqueeze(mask, [1, 2])
+        mixed = self._opset.scaled_dot_product_attention(*heads, bias)
         return self._shaped(self._swapped(mixed), DIMENSION)
 
     def _shaped(self, states: Any, *last: int) -> Any:

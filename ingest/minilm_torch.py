@@ -6,16 +6,7 @@ for a linear layer with its activation or sum; without oneDNN they are plain tor
 
 from typing import Any
 
-from ingest.minilm import (
-    DIMENSION,
-    EPSILON,
-    HEADROOM,
-    HEADS,
-    Engine,
-    Mask,
-    Weights,
-    forward,
-)
+from ingest.minilm import DIMENSION, EPSILON, HEADS, Engine, Mask, Weights, forward
 from ingest.records import Matrix
 
 _PROBE_ROUNDS = 10
@@ -93,21 +84,12 @@ class TorchOperations:
         return self._torch.nn.functional.layer_norm(states, (DIMENSION,), *parameters, EPSILON)
 
     def attention(self, query: Any, key: Any, value: Any, mask: Any) -> Any:
-        """See Operations.
-
-        Padding weighs nothing where its values are 0, in the sum of the weights too: so neither a
-        mask nor a maximum is added to the scores, which takes half the time of torch's own.
-        """
-        kept = mask[:, :, None].to(value.dtype) * HEADROOM
-        query = query * (HEADS / DIMENSION) ** 0.5
-        query, key, value = (
-            states.unflatten(2, (HEADS, -1)).transpose(1, 2).flatten(0, 1)
-            for states in (query, key, value * kept)
+        """See Operations."""
+        heads = (states.unflatten(2, (HEADS, -1)).transpose(1, 2) for states in (query, key, value))
+        mixed = self._torch.nn.functional.scaled_dot_product_attention(
+            *heads, attn_mask=mask[:, None, None, :]
         )
-        weights = self._torch.bmm(query, key.transpose(1, 2)).exp_()
-        total = self._torch.bmm(weights, kept.repeat_interleave(HEADS, 0))
-        mixed = self._torch.bmm(weights, value) / total
-        return mixed.unflatten(0, (-1, HEADS)).transpose(1, 2).flatten(2)
+        return mixed.transpose(1, 2).flatten(2)
 
     def total(self, states: Any, mask: Any) -> Any:
         """See Operations."""
