@@ -6,7 +6,6 @@ to passages that have since been removed or edited cannot be read at all. It can
 a guessed question was asked of these passages, which takes the passages.
 """
 
-import os
 import sqlite3
 from contextlib import suppress
 from hashlib import blake2b, sha256, shake_256
@@ -14,21 +13,22 @@ from pathlib import Path
 from secrets import token_bytes
 from threading import Lock
 
+from rag.sidecar import open_sidecar
+
 KEPT_REPLIES = "answers.sqlite"
 
 _NONCE_BYTES = 16
 _TAG_BYTES = 16
 _BUSY_S = 1.0
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = NORMAL;
-PRAGMA trusted_schema = OFF;
-CREATE TABLE IF NOT EXISTS replies (
-    id BLOB PRIMARY KEY, sealed BLOB NOT NULL, used INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS by_use ON replies (used);
-"""
+_SCHEMA = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA trusted_schema = OFF",
+    "CREATE TABLE IF NOT EXISTS replies ("
+    "id BLOB PRIMARY KEY, sealed BLOB NOT NULL, used INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS by_use ON replies (used)",
+)
 _NEXT_USE = "(SELECT coalesce(max(used), 0) + 1 FROM replies)"
 _GET = f"UPDATE replies SET used = {_NEXT_USE} WHERE id = ? RETURNING sealed"
 _PUT = f"INSERT OR REPLACE INTO replies VALUES (?, ?, {_NEXT_USE})"
@@ -75,7 +75,7 @@ class KeptReplies:
         with self._lock:
             try:
                 if self._connection is None:
-                    self._connection = _connected(self._path)
+                    self._connection = open_sidecar(self._path, _BUSY_S, _SCHEMA)
                 return self._connection.execute(sql, values).fetchall()
             except (sqlite3.Error, OSError) as error:
                 self._close()
@@ -87,19 +87,6 @@ class KeptReplies:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    connection = sqlite3.connect(
-        path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-    )
-    try:
-        connection.executescript(_SCHEMA)
-    except sqlite3.Error:
-        connection.close()
-        raise
-    return connection
 
 
 def _remove(path: Path) -> None:

@@ -5,7 +5,6 @@ where `ledger.questions` asks for them. Losing the file loses these figures and 
 ledger that cannot be written never hurts an answer.
 """
 
-import os
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, fields, replace
@@ -15,6 +14,7 @@ from typing import Any, get_args
 
 from ingest.errors import StoreDamaged
 from rag.settings.config import LedgerSection
+from rag.sidecar import open_sidecar
 
 FILE = "ledger.sqlite"
 EVALUATION = "eval"
@@ -126,18 +126,8 @@ class Ledger:
 
     def _opened(self, now: float) -> sqlite3.Connection:
         """A connection, the file made and what is too old removed."""
-        path = self._path
-        if path.is_symlink():  # a store may come from a stranger
-            raise OSError("it is a link")
-        # Private from the start; SQLite gives its other files the same mode.
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        connection = sqlite3.connect(
-            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
+        connection = open_sidecar(self._path, _BUSY_S, _SCHEMA)
         try:
-            for statement in _SCHEMA:
-                connection.execute(statement)
             oldest = now - self._settings.days * DAY_S
             connection.execute("DELETE FROM questions WHERE time < ?", (oldest,))
         except BaseException:
