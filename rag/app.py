@@ -119,7 +119,7 @@ def open_app(
             chain = open_chat(settings, kept if settings.cache.answers else None, instead)
             held.callback(chain.close)
         # Outermost, so that what is kept of replies holds placeholders too.
-        hidden = kept_back(settings.privacy)
+        hidden = kept_back(settings)
         chat = RedactingChat(chain, hidden) if chain and hidden else chain
         instruments = Instruments(
             origin,

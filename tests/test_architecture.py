@@ -30,6 +30,8 @@ HEAVY = (
     "httpx",
     "openvino",
     "watchfiles",
+    "spacy",
+    "presidio_analyzer",
 )
 # numpy is the currency of vectors; it may be spoken everywhere below the command line.
 SHARED_LIBRARIES = {"numpy"}

@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 
 from rag.chat.client import ChatOptions
 from rag.errors import ChatIncomplete
-from rag.safety.personal import finder
+from rag.safety.personal import Find, finder
 from rag.safety.redact import Placeholders, RedactingChat, kept_back
-from rag.settings.config import PrivacySection
+from rag.settings.config import PrivacySection, Settings
 from rag.types import ChatDelta, Message, Usage
 
 FIND = finder(["all"], ["Anna Berg"], secrets=True)
+
+
+def find_within(request: str) -> Find:
+    """The same for every request."""
+    return FIND
+
+
 _OPTIONS = ChatOptions()
 
 
@@ -61,7 +68,7 @@ def test_an_echo_comes_back_as_it_was(text: str, size: int) -> None:
     """Whatever is replaced is restored, wherever the reply is cut into deltas."""
     echo = Echo(size)
 
-    back, deltas = replied(RedactingChat(echo, FIND), text)
+    back, deltas = replied(RedactingChat(echo, find_within), text)
 
     assert back == text
     assert not FIND(echo.sent[-1].content)
@@ -78,7 +85,7 @@ def test_the_same_value_has_the_same_placeholder() -> None:
     ]
 
     list(
-        RedactingChat(echo, FIND).stream(
+        RedactingChat(echo, find_within).stream(
             [system, *asked, Message("user", "c@d.example, a@b.example?")]
         )
     )
@@ -89,6 +96,14 @@ def test_the_same_value_has_the_same_placeholder() -> None:
         "[EMAIL_1] is [TERM_1].",
         "[EMAIL_2], [EMAIL_1]?",
     ]
+
+
+def test_a_word_in_small_letters_has_the_same_placeholder() -> None:
+    """A term as a person types it is that of the documents, and comes back as they write it."""
+    placeholders = Placeholders(FIND)
+
+    assert placeholders.hide("anna berg, Anna Berg") == "[TERM_1], [TERM_1]"
+    assert placeholders.restore("[TERM_1] reads.") == "Anna Berg reads."
 
 
 @pytest.mark.parametrize("written", ["[EMAIL_1]", "EMAIL_1", "**EMAIL_1**", "[EMAIL\\_1]"])
@@ -103,24 +118,24 @@ def test_placeholders_are_known_as_models_write_them(written: str) -> None:
 
 def test_text_flows_while_no_placeholder_is_begun() -> None:
     """Only what may be a placeholder's beginning is held back."""
-    _, deltas = replied(RedactingChat(Echo(6), FIND), "Anna Berg reads a long book in bed")
+    _, deltas = replied(RedactingChat(Echo(6), find_within), "Anna Berg reads a long book in bed")
 
     assert [delta.text for delta in deltas][2:4] == ["Anna Berg rea", "ds a l"]
 
 
 def test_what_was_kept_back_is_said_by_kind() -> None:
     """One notice, which names no value, once the reply has begun; none where none was hidden."""
-    _, deltas = replied(RedactingChat(Echo(), FIND), "a@b.example, c@d.example, Anna Berg")
+    _, deltas = replied(RedactingChat(Echo(), find_within), "a@b.example, c@d.example, Anna Berg")
     notices = [delta.notice for delta in deltas if delta.notice]
 
     assert notices == ["kept from the model: 2 × email, 1 × term"]
-    _, deltas = replied(RedactingChat(Echo(), FIND), "nothing")
+    _, deltas = replied(RedactingChat(Echo(), find_within), "nothing")
     assert not any(delta.notice for delta in deltas)
 
 
 def test_a_broken_reply_is_restored_too() -> None:
     """What had arrived reads as the documents do."""
-    chat = RedactingChat(Echo(error=ChatIncomplete("broke", partial="ask [EMAIL_1]")), FIND)
+    chat = RedactingChat(Echo(error=ChatIncomplete("broke", partial="ask [EMAIL_1]")), find_within)
 
     with pytest.raises(ChatIncomplete) as caught:
         replied(chat, "a@b.example")
@@ -131,7 +146,7 @@ def test_a_broken_reply_is_restored_too() -> None:
 def test_hanging_up_reaches_the_model() -> None:
     """Closing the reply closes the one behind it."""
     echo = Echo()
-    deltas = RedactingChat(echo, FIND).stream([Message("user", "a long reply")])
+    deltas = RedactingChat(echo, find_within).stream([Message("user", "a long reply")])
     next(deltas)
 
     deltas.close()
@@ -144,8 +159,8 @@ def test_settings_say_what_is_kept_back() -> None:
     text = "a@b.example password=hunter22"
 
     def kinds(**settings: object) -> list[str]:
-        find = kept_back(PrivacySection(**settings))
-        return [one.kind for one in find(text)] if find else []
+        find = kept_back(Settings(privacy=PrivacySection(**settings)))
+        return [one.kind for one in find(text)(text)] if find else []
 
     assert kinds() == ["password"]
     assert kinds(redact=("email",)) == ["email", "password"]

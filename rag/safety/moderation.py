@@ -16,8 +16,7 @@ from rag.chat.failures import Failed, Peer
 from rag.chat.wire import WholeReply
 from rag.context import Question
 from rag.errors import ChatError, ChatRejected
-from rag.safety.personal import Find
-from rag.safety.redact import Placeholders
+from rag.safety.redact import FindWithin, Placeholders
 from rag.settings.config import SafetySection
 from rag.types import Answer, ChatDelta, Event, Finished
 
@@ -88,7 +87,9 @@ def _withheld(answer: Answer, error: RagError) -> Finished:
     return Finished(bare, error)
 
 
-def open_check(safety: SafetySection, chat: OpenAIChat | None, hidden: Find | None) -> Check | None:
+def open_check(
+    safety: SafetySection, chat: OpenAIChat | None, hidden: FindWithin | None
+) -> Check | None:
     """The check that the settings name. Raises UsageError for one that cannot be made.
 
     What `hidden` finds does not leave for the moderation endpoint either.
@@ -169,10 +170,10 @@ def _flagged(result: Any) -> list[str]:
     return [str(name) for name, is_so in named if is_so is True] or ["flagged"]
 
 
-def _asked(chat: OpenAIChat, model: str, hidden: Find | None, text: str) -> str:
+def _asked(chat: OpenAIChat, model: str, hidden: FindWithin | None, text: str) -> str:
     """The endpoint's categories for a text."""
     categories: list[str] = []
-    sent = Placeholders(hidden, text).hide(text) if hidden else text
+    sent = Placeholders(hidden(text), text).hide(text) if hidden else text
     chat.post(
         "/moderations",
         {"model": model, "input": sent},

@@ -2,8 +2,8 @@
 
 A value is taken where its form leaves little doubt: cards have an issuer's prefix and pass Luhn's
 check, IBANs have their country's length and pass mod 97, national numbers carry a right check
-digit. Version numbers, dates and order numbers are left alone. Names have no form: those that must
-not leave are listed by hand (`privacy.terms`).
+digit. Version numbers, dates and order numbers are left alone. Names have no form: they are listed
+by hand (`privacy.terms`), or found by a model (rag/safety/names.py).
 """
 
 import re
@@ -142,24 +142,34 @@ _RULES: dict[str, tuple[tuple[str, _Check], ...]] = {
     ),
 }
 KINDS = tuple(_RULES)
+NAME, TERM = "name", "term"
 
 
-def finder(kinds: Sequence[str], terms: Sequence[str] = (), *, secrets: bool = False) -> Find:
-    """What finds personal data of these kinds ("all" is every one), words of a list, and secrets.
+def finder(
+    kinds: Sequence[str],
+    terms: Sequence[str] = (),
+    *,
+    secrets: bool = False,
+    names: re.Pattern[str] | None = None,
+) -> Find:
+    """What finds personal data of these kinds ("all" is every one that has a form), words of a
+    list, secrets, and what `names` matches.
 
     Raises UsageError for an unknown kind.
     """
-    wanted = KINDS if "all" in kinds else tuple(kinds)
+    wanted = KINDS if "all" in kinds else [kind for kind in kinds if kind != NAME]
     if unknown := [kind for kind in wanted if kind not in KINDS]:
         raise UsageError(
-            f"privacy.redact knows no {unknown[0]!r}", f'it knows "all", {", ".join(KINDS)}'
+            f"privacy.redact knows no {unknown[0]!r}",
+            f'it knows "all", {", ".join((*KINDS, NAME))}',
         )
     listed = "|".join(re.escape(term) for term in sorted(terms, key=len, reverse=True) if term)
     own = re.compile(rf"(?<!\w)(?:{listed})(?!\w)", re.IGNORECASE) if listed else None
 
     def find(text: str) -> Sequence[Sensitive]:
         found = [one for kind in wanted for one in _found(kind, text)]
-        found += [Sensitive("term", *m.span()) for m in own.finditer(text)] if own else []
+        for kind, pattern in ((TERM, own), (NAME, names)):
+            found += [Sensitive(kind, *m.span()) for m in pattern.finditer(text)] if pattern else []
         secret = find_credentials(text) if secrets else []
         # A secret comes first: what looks like an address in it is a part of it.
         return without_overlaps([*secret, *(o for o in found if not _touches(o, secret))])

@@ -4,17 +4,23 @@ reply as it streams: what checks and cites the answer reads the documents' own w
 
 import re
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 from rag.chat.client import ChatModel, ChatOptions
 from rag.errors import ChatIncomplete
-from rag.safety.personal import Find, finder
-from rag.settings.config import PrivacySection
+from rag.safety.names import names_in
+from rag.safety.personal import NAME, TERM, Find, finder
+from rag.settings.config import Settings, refuse_project_model
 from rag.types import ChatDelta, Message
 
+# What finds what must not leave in the texts of a request, once it has read them all.
+FindWithin = Callable[[str], Find]
+
 _OPTIONS = ChatOptions()
+_IN_ANY_CASE = (NAME, TERM)
 # As models write a placeholder back: with or without its brackets, its underscore escaped.
 _WRITTEN = re.compile(r"\[?\b([A-Z]{2,12})\\?_(\d{1,6})\b\]?")
 _BEGUN = re.compile(r"\[?(?:\b[A-Z]{1,12}(?:\\|\\?_\d{0,6})?)?\Z")
@@ -51,25 +57,29 @@ class Placeholders:
         return ", ".join(f"{count} × {kind}" for kind, count in counts.items())
 
     def _name(self, kind: str, value: str) -> str:
-        name = self._names.get((kind, value))
+        """The placeholder of a value; a word that a person wrote in small letters is the same."""
+        key = (kind, value.casefold() if kind in _IN_ANY_CASE else value)
+        name = self._names.get(key)
         if name is None:
             label = kind.upper() if kind.isalpha() else "SECRET"
             number = sum(other.startswith(f"{label}_") for other in self._names.values()) + 1
             while f"{label}_{number}" in self._taken or f"{label}_{number}" in self._values:
                 number += 1
-            name = self._names[kind, value] = f"{label}_{number}"
+            name = self._names[key] = f"{label}_{number}"
+            self._values[name] = value
+        elif self._values[name].islower():
             self._values[name] = value
         return name
 
 
 class RedactingChat:
-    """A chat model that is shown no value that `find` finds, save in the system message, which is
-    the same for all requests.
+    """A chat model that is shown no value that is found, save in the system message, which is the
+    same for all requests.
     """
 
-    def __init__(self, chat: ChatModel, find: Find) -> None:
+    def __init__(self, chat: ChatModel, find_within: FindWithin) -> None:
         self._chat = chat
-        self._find = find
+        self._find_within = find_within
 
     @property
     def name(self) -> str:
@@ -80,8 +90,8 @@ class RedactingChat:
         self, messages: Sequence[Message], options: ChatOptions = _OPTIONS
     ) -> Generator[ChatDelta, None, None]:
         """See ChatModel; a placeholder split over deltas is held back until it is whole."""
-        own = [message.content for message in messages if message.role != "system"]
-        hidden = Placeholders(self._find, "\n".join(own))
+        own = "\n\n".join(message.content for message in messages if message.role != "system")
+        hidden = Placeholders(self._find_within(own), own)
         sent = [
             message
             if message.role == "system"
@@ -116,8 +126,18 @@ def _whole_placeholders(deltas: Iterator[ChatDelta], hidden: Placeholders) -> It
         yield ChatDelta(hidden.restore(held))
 
 
-def kept_back(privacy: PrivacySection) -> Find | None:
-    """What finds what the settings keep from leaving; None where that is nothing."""
+def kept_back(settings: Settings) -> FindWithin | None:
+    """What finds what the settings keep from leaving; None where that is nothing.
+
+    Raises UsageError for an unknown kind, and for a model of names that only a project's file
+    names; what is returned raises it where the model or its library is missing.
+    """
+    privacy = settings.privacy
     if not (privacy.redact or privacy.terms or privacy.mask_secrets):
         return None
-    return finder(privacy.redact, privacy.terms, secrets=privacy.mask_secrets)
+    find = partial(finder, privacy.redact, privacy.terms, secrets=privacy.mask_secrets)
+    by_form = find()
+    if NAME not in privacy.redact:
+        return lambda _: by_form
+    refuse_project_model(settings, "privacy.name_model")
+    return lambda request: find(names=names_in(request, privacy.name_model))

@@ -46,7 +46,8 @@ class ChatSection:
     easy and `large` else; `fallbacks` are asked in turn where it fails, "extractive" last. After
     `max_cost_per_day` US dollars (of a UTC day; 0 is no limit) answers are extractive. Without an
     `api_key` it is read from `api_key_file`, or where `rag config set-key` has put it. `rewrite`
-    lets the model complete follow-ups, by one short request each.
+    lets the model complete follow-ups, by one short request each, and `summarise` sum up the turns
+    that no longer fit, by one before the answer each time that more do not.
     """
 
     base_url: str = ""
@@ -68,6 +69,7 @@ class ChatSection:
     max_cost_per_day: float = 0.0
     api_key_file: str = ""
     rewrite: bool = True
+    summarise: bool = False
 
     @property
     def is_file(self) -> bool:
@@ -156,11 +158,14 @@ class LedgerSection:
 class PrivacySection:
     """What does not leave for the chat API: `redact` names kinds of personal data ("all", or
     rag/safety/personal.py's), `terms` are words of one's own; both are put back into the answer.
+
+    `name_model` is the installed spaCy package or the folder ("./…") that finds the kind "name".
     """
 
     redact: tuple[str, ...] = ()
     terms: tuple[str, ...] = ()
     mask_secrets: bool = True
+    name_model: str = "en_core_web_sm"
 
 
 @dataclass(frozen=True, slots=True)
