@@ -16,6 +16,7 @@ from ingest.tokens import count_tokens
 from rag.chat.client import ChatModel, ChatOptions
 from rag.choice import chosen_model, is_easy
 from rag.context import Context, Question, Resources, claim_weights, prepare
+from rag.conversation.summary import recalled, summarise
 from rag.errors import ChatError, ChatIncomplete, ChatOverflow
 from rag.explain import trace
 from rag.extractive.conflicts import statements
@@ -69,6 +70,8 @@ class _Progress:
         self.timings: dict[str, float] = {"retrieve": context.retrieve_ms}
         if context.standalone.usage:
             self.timings["rewrite"] = context.rewrite_ms
+        if context.summarised.summary:
+            self.timings["summarise"] = context.summarised.milliseconds
 
     def mark(self, name: str, since: float) -> None:
         """Record the milliseconds from `since` to now."""
@@ -96,11 +99,13 @@ class _Progress:
             missing=self.context.judgement.missing if abstained else (),
             prompt=self.prompt,
             standalone=self.context.standalone.text,
+            summary=self.context.summarised.summary,
         )
 
     def _priced_usage(self) -> Usage:
-        """What the answer took, the completion of its question included."""
-        parts = (self.usage, self.context.standalone.usage)
+        """What the answer took, the completion of its question and the summary included."""
+        context = self.context
+        parts = (self.usage, context.standalone.usage, context.summarised.usage)
         priced = [self._priced(usage) for usage in parts if usage is not None]
         used = reduce(Usage.plus, priced) if priced else Usage()
         return replace(used, retries=self.retries)
@@ -140,7 +145,7 @@ def ask_stream(question: Question, resources: Resources) -> Iterator[Event]:
     elif chat is None:
         yield from _answer_extractively(context)
     else:
-        yield from _answer_by_chat(context, chat)
+        yield from _answer_by_chat(_summarised(context, chat), chat)
 
 
 def _abstain(context: Context) -> Iterator[Event]:
@@ -161,6 +166,19 @@ def _answer_extractively(context: Context, notices: Sequence[str] = ()) -> Itera
         added, new = progress.grounder.add_quote(*place, shown, sentence.header)
         yield SentenceDone(added, new, progress.grounder.answer[start : added.start])
     yield Finished(progress.answer("answered"))
+
+
+def _summarised(context: Context, chat: ChatModel) -> Context:
+    """With a summary of the earlier turns that do not fit, where that is wished and any fits."""
+    history = context.question.history
+    if not (history and context.resources.settings.chat.summarise):
+        return context
+    prompt = packed_prompt(context, seconds=_seconds_left(context))
+    if not 0 < prompt.forgotten < len(history):
+        return context
+    made = summarise(history, prompt, chat, _seconds_left(context))
+    shorter = recalled(made.summary, history) if made.summary else history
+    return replace(context, question=replace(context.question, history=shorter), summarised=made)
 
 
 def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:

@@ -15,6 +15,7 @@ from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel
 from rag.conversation.rewrite import Standalone, rewrite
 from rag.conversation.standalone import belongs, standalone
+from rag.conversation.summary import NOT_SUMMARISED, Summarised
 from rag.extractive.asked import Asked, analyse
 from rag.extractive.conflicts import Conflict, find_conflict
 from rag.extractive.extract import ScoredSentence, rank_sentences
@@ -84,13 +85,14 @@ class Context:
     started: float
     rewrite_ms: float
     retrieve_ms: float
+    summarised: Summarised = NOT_SUMMARISED
 
     @property
     def warnings(self) -> list[str]:
         """What a reader of any answer to it should know."""
         conflict, judgement = self.conflict, self.judgement
         corrections = self.retrieval.query.corrected.items()
-        warnings = [self.standalone.warning] if self.standalone.warning else []
+        warnings = list(filter(None, (self.standalone.warning, self.summarised.warning)))
         warnings += [conflict.warning] if conflict and conflict.reason != "named" else []
         warnings += [f"no document has {word!r}: searched for {t!r}" for word, t in corrections]
         if judgement.is_cautious:

@@ -173,10 +173,11 @@ def build_prompt(
     are left out first. Raises UsageError when not even a sentence of a passage fits.
     """
     fence = f"{secrets.randbelow(10**_FENCE_DIGITS):0{_FENCE_DIGITS}}"
-    taken = _REPLY_TOKENS + _count(_messages(question, (), template, fence, ())) + limits.reserve
+    bare = _messages(question, (), template, fence, ())
+    taken = _REPLY_TOKENS + count_messages(bare) + limits.reserve
     room = limits.budget - taken
-    turns = _latest(history, max(room // 2, room - sum(map(passage_tokens, passages))))
-    taken += _count(turns)
+    turns = latest(history, max(room // 2, room - sum(map(passage_tokens, passages))))
+    taken += count_messages(turns)
     packed = pack(question, passages, idf, limits.budget - taken, passage_tokens)
     if taken > limits.budget or (passages and not packed):
         raise UsageError(
@@ -205,6 +206,19 @@ def passage_tokens(passage: Passage) -> int:
     return count_tokens(_block(passage, "0" * _FENCE_DIGITS)) + _SEPARATOR_TOKENS
 
 
+def count_messages(messages: Sequence[Message]) -> int:
+    """The tokens of messages, their roles and separators included."""
+    return sum(_MESSAGE_TOKENS + count_tokens(m.content) for m in messages)
+
+
+def latest(history: Sequence[Message], room: int) -> tuple[Message, ...]:
+    """The latest messages that fit; they never begin with an answer to what was left out."""
+    turns = list(history)
+    while turns and (count_messages(turns) > room or turns[0].role == "assistant"):
+        del turns[0]
+    return tuple(turns)
+
+
 def neutralise(text: str) -> str:
     """Documents' words as plain data: invisible characters go, role tokens lose their form."""
     return _ROLE_TOKEN.sub(_defuse, _INVISIBLE.sub("", text))
@@ -223,14 +237,6 @@ def speaks_to_model(passage: Passage) -> bool:
 
 def _defuse(match: re.Match[str]) -> str:
     return re.sub("[<>\\[\\]|\uff5c]", " ", match.group())
-
-
-def _latest(history: Sequence[Message], room: int) -> tuple[Message, ...]:
-    """The latest messages that fit; they never begin with an answer to what was left out."""
-    turns = list(history)
-    while turns and (_count(turns) > room or turns[0].role == "assistant"):
-        del turns[0]
-    return tuple(turns)
 
 
 def _messages(
@@ -258,7 +264,3 @@ def _block(passage: Passage, fence: str) -> str:
     above = f"{chunk.header}\n" if chunk.header else ""
     text = neutralise(above + chunk.text).replace(fence, f"{fence[:4]} {fence[4:]}")
     return f"<passage-{fence}>\n{head.replace(fence, '')}\n{text}\n</passage-{fence}>"
-
-
-def _count(messages: Sequence[Message]) -> int:
-    return sum(_MESSAGE_TOKENS + count_tokens(m.content) for m in messages)

@@ -25,11 +25,14 @@ _NEAREST = 3
 
 
 def answer_json(answer: Answer) -> dict[str, Any]:
-    """The object that `rag ask --json` prints; a follow-up also says how it was understood."""
+    """The object that `rag ask --json` prints; a follow-up also says how it was understood, and
+    what its earlier turns were summed up to.
+    """
     differs = answer.standalone not in ("", answer.question)
     return {
         "question": answer.question,
         **({"standalone": answer.standalone} if differs else {}),
+        **({"summary": asdict(answer.summary)} if answer.summary else {}),
         "answer": answer.answer,
         "status": answer.status,
         "answerer": answer.answerer,

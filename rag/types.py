@@ -99,7 +99,8 @@ class Answer:
 
     `missing` are words of a refused question that no passage mentions. `prompt` is the version of
     the prompt that a chat model was given, "sha256:" and 12 hex digits. `standalone` is the
-    question as it was searched: a follow-up with what it leaves to the turns before it.
+    question as it was searched: a follow-up with what it leaves to the turns before it. `summary`
+    is one that was made for this answer.
     """
 
     question: str
@@ -118,6 +119,15 @@ class Answer:
     missing: tuple[str, ...] = ()
     prompt: str | None = None
     standalone: str = ""
+    summary: "Summary | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What stands in a prompt for the first `messages` of a history."""
+
+    text: str
+    messages: int
 
 
 @dataclass(frozen=True, slots=True)

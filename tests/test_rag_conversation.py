@@ -309,7 +309,16 @@ def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> No
         Session(tmp_path, name)
 
 
-@pytest.mark.parametrize("line", ["not JSON", "[]", '{"question": "x"}', '{"citations": [{}]}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "not JSON",
+        "[]",
+        '{"question": "x"}',
+        '{"citations": [{}]}',
+        '{"question": "x", "answer": "y", "citations": [], "summary": {"text": "z"}}',
+    ],
+)
 def test_a_line_that_is_no_turn_is_named(tmp_path: Path, line: str) -> None:
     """File and line are said, and nothing is lost."""
     path = tmp_path / "sessions" / "bad.jsonl"

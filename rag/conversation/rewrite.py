@@ -6,14 +6,12 @@ another question, is found by its words and dropped.
 
 import re
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache
-from hashlib import sha256
-from importlib import resources
 
 from ingest.words import terms
 from rag.chat.client import ChatModel, ChatOptions
+from rag.conversation.request import reply_to
+from rag.conversation.summary import ASKED
 from rag.errors import ChatError
 from rag.extractive.asked import codes
 from rag.prompt import neutralise
@@ -46,20 +44,17 @@ def rewrite(
 ) -> Standalone:
     """The question as the model rewrites it; `plain` where it fails or does something else."""
     options = replace(_OPTIONS, deadline_s=min(deadline_s, _OPTIONS.deadline_s))
-    text, usage, reason = "", None, None
+    wish = f"Last question: {neutralise(question)}\nComplete question:"
     try:
-        with closing(chat.stream(_messages(question, history), options)) as deltas:
-            for delta in deltas:
-                text += delta.text
-                usage, reason = delta.usage or usage, delta.finish_reason or reason
+        reply = reply_to("rewrite", _read(history), wish, chat, options)
     except ChatError as error:
-        return Standalone(plain, usage, f"the follow-up was not rewritten: {error.message}")
-    line = text.strip().partition("\n")[0]
+        return Standalone(plain, warning=f"the follow-up was not rewritten: {error.message}")
+    line = reply.text.partition("\n")[0]
     label = _LABEL.match(line)
     rewritten = line[label.end() if label else 0 :].strip("\"' ")
-    if reason == "length" or not is_rewriting(rewritten, question, history):
-        return Standalone(plain, usage)
-    return Standalone(rewritten, usage, by_model=True)
+    if reply.is_cut or not is_rewriting(rewritten, question, history):
+        return Standalone(plain, reply.usage)
+    return Standalone(rewritten, reply.usage, by_model=True)
 
 
 def is_rewriting(text: str, question: str, history: Sequence[Message]) -> bool:
@@ -79,22 +74,13 @@ def is_rewriting(text: str, question: str, history: Sequence[Message]) -> bool:
     )
 
 
-def _messages(question: str, history: Sequence[Message]) -> tuple[Message, ...]:
-    lines = [f"{m.role}: {_shortened(m)}" for m in history[-_MOST_MESSAGES:]]
-    spoken = neutralise("\n".join(lines))
-    fence = sha256(spoken.encode()).hexdigest()[:12]  # no text can hold its own hash
-    user = (
-        f"<conversation-{fence}>\n{spoken}\n</conversation-{fence}>\n\n"
-        f"Last question: {neutralise(question)}\nComplete question:"
-    )
-    return Message("system", _instructions()), Message("user", user)
+def _read(history: Sequence[Message]) -> tuple[Message, ...]:
+    """What the model is shown: the latest messages, and what sums up those before them."""
+    told = history[:2] if history[0].content == ASKED else ()
+    return (*told, *map(_shortened, history[max(len(told), len(history) - _MOST_MESSAGES) :]))
 
 
-def _shortened(message: Message) -> str:
-    text = " ".join(message.content.split())
-    return text if message.role == "user" else text[:_ANSWER_CHARACTERS]
-
-
-@cache
-def _instructions() -> str:
-    return (resources.files("rag") / "prompts" / "rewrite.txt").read_text(encoding="utf-8").strip()
+def _shortened(message: Message) -> Message:
+    if message.role == "user":
+        return message
+    return replace(message, content=" ".join(message.content.split())[:_ANSWER_CHARACTERS])

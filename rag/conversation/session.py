@@ -9,12 +9,14 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, cast
 
 from ingest.errors import UsageError
+from rag.conversation.summary import recalled
 from rag.render import answer_json
-from rag.types import Answer, Citation, Message
+from rag.types import Answer, Citation, Message, Summary
 
 _NAME = re.compile(r"\w[\w.-]{0,63}")
 _MARKER = re.compile(r" ?\[\d+\]")
@@ -49,8 +51,10 @@ class Session:
 
     @property
     def history(self) -> tuple[Message, ...]:
-        """The turns as messages; markers are left out, for they name passages of their own turn."""
-        return tuple(message for row in self.rows for message in _messages(row))
+        """The turns as messages, the earliest summed up where an answer has done so; markers are
+        left out, for they name passages of their own turn.
+        """
+        return reduce(_with_turn, self.rows, ())
 
     @property
     def citations(self) -> tuple[Citation, ...]:
@@ -135,10 +139,16 @@ def _read(path: Path) -> list[Mapping[str, Any]]:
 
 def _checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A row that holds what is read of it later on."""
-    list(_messages(row))
+    _with_turn((), row)
     for citation in row["citations"]:
         Citation(**citation)
     return row
+
+
+def _with_turn(history: tuple[Message, ...], row: Mapping[str, Any]) -> tuple[Message, ...]:
+    if "summary" in row:
+        history = recalled(Summary(**row["summary"]), history)
+    return (*history, *_messages(row))
 
 
 def _messages(row: Mapping[str, Any]) -> Iterator[Message]:
