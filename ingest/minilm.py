@@ -53,8 +53,11 @@ class Operations(Protocol[Tensor]):
     def norm(self, name: str, states: Tensor) -> Tensor:
         """The states with mean 0 and variance 1 along their last axis, scaled and shifted."""
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """The values mixed by softmax(query·key / √size of a head), for each head by itself."""
+    def bias(self, mask: Tensor) -> Tensor:
+        """What is added to the scores of each head: 0, or -∞ for padding; (n, 1, 1, width)."""
+
+    def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """The values mixed by softmax(query·key / √size + bias), for each head by itself."""
 
     def total(self, states: Tensor, mask: Tensor) -> Tensor:
         """The sum of each text's states, padding left out, in float32."""
@@ -63,13 +66,14 @@ class Operations(Protocol[Tensor]):
 def forward(operations: Operations[Tensor], states: Tensor, mask: Tensor) -> Tensor:
     """The model, from summed embeddings to summed last states: see Engine for the shapes."""
     states = operations.norm("embeddings.LayerNorm", states)
+    bias = operations.bias(mask)
     for layer in range(LAYERS):
         name = f"encoder.layer.{layer}"
         query, key, value = (
             operations.linear(f"{name}.attention.self.{part}", states)
             for part in ("query", "key", "value")
         )
-        mixed = operations.attention(query, key, value, mask)
+        mixed = operations.attention(query, key, value, bias)
         states = operations.norm(
             f"{name}.attention.output.LayerNorm",
             operations.linear(f"{name}.attention.output.dense", mixed, plus=states),
@@ -110,15 +114,19 @@ class NumpyOperations:
         scaled: Matrix = centred / np.sqrt(variance + np.float32(EPSILON))
         return scaled * self._weights[name + ".weight"] + self._weights[name + ".bias"]
 
-    def attention(self, query: Matrix, key: Matrix, value: Matrix, mask: NDArray[Any]) -> Matrix:
+    def bias(self, mask: NDArray[Any]) -> Matrix:
+        """See Operations."""
+        added: Matrix = np.where(mask[:, None, None, :], np.float32(0), np.float32(-np.inf))
+        return added
+
+    def attention(self, query: Matrix, key: Matrix, value: Matrix, bias: Matrix) -> Matrix:
         """See Operations."""
         batch, width, size = query.shape
         query, key, value = (
             states.reshape(batch, width, HEADS, size // HEADS).swapaxes(1, 2)
             for states in (query, key, value)
         )
-        scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(size // HEADS))
-        scores = np.where(mask[:, None, None, :], scores, np.float32(-np.inf))
+        scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(size // HEADS)) + bias
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
         mixed: Matrix = (scores @ value).swapaxes(1, 2).reshape(batch, width, size)
