@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from ingest.config import IndexSettings
-from ingest.sentences import sentence_spans
-from ingest.types import Block, Chunk, Document, Span, heading_path, page_at
+from ingest.sentences import ends_paragraph, sentence_spans
+from ingest.types import LABEL_CHARACTERS, Block, Chunk, Document, Span, heading_path, page_at
 from ingest.wordpieces import MODEL_WINDOW, SPECIAL_TOKENS
 
 _SMALLEST_LIMIT = 64  # a very long heading path must not starve the text below it
-_LABEL_CHARACTERS = 120  # a heading longer than this is a paragraph in disguise
 _UNEVEN = 0.5  # cost of an empty chunk against a full one; a chunk more costs 1
 _CUT_INSIDE_BLOCK = 0.15  # cost of ending a chunk at a sentence instead of a paragraph
 _CUT_INSIDE_SENTENCE = 0.5
@@ -106,7 +105,7 @@ def _sections(document: Document) -> Iterator[_Section]:
 
 
 def _path(stack: Sequence[Block]) -> str:
-    return " > ".join(block.label[:_LABEL_CHARACTERS] for block in stack if block.label)
+    return " > ".join(block.label[:LABEL_CHARACTERS] for block in stack if block.label)
 
 
 def _cut(
@@ -228,6 +227,7 @@ def _pieces(
             continue
         for a, b in _fit(text, span_start, span_end, starts, room):
             cut = _CUT_INSIDE_BLOCK if b == span_end else _CUT_INSIDE_SENTENCE
+            cut = 0.0 if ends_paragraph(text, b) else cut
             pieces.append(_Piece(a, b, cut, header))
     return [*pieces[:-1], replace(pieces[-1], cut=0.0)]
 

@@ -1,9 +1,9 @@
 """Sentence boundaries as spans of the original text: the unit that is cited.
 
 Rules, not a model: a boundary must be cheap at ingest, the same on every run, and exact. One
-pass cuts a text into blocks (blank lines, and lines that are a heading, a list item, a table row
-or a fence); inside a block a stop ends a sentence unless an abbreviation, an initial, a number
-or a lower-case continuation says otherwise.
+pass cuts a text into blocks (blank lines, lines that are a heading, a list item, a table row or a
+fence, and lines too long to be wrapped ones); inside a block a stop ends a sentence unless an
+abbreviation, an initial, a number or a lower-case continuation says otherwise.
 """
 
 import re
@@ -21,8 +21,11 @@ _LINE_ALONE = re.compile(
     rf"[ \t]*(?:\#{{1,6}}[ \t]|{_ROW}|```|~~~|:::|-{{3,}}\s*$|={{3,}}\s*$|\*{{3,}}\s*$)"
 )
 _LIST_MARKER = re.compile(r"[ \t]*(?:\(?(?:\d{1,3}|[a-zA-Z])[.)]|[-*+\u2022])[ \t]+")
+_END_OF_LINE = re.compile(r"[^\S\n]*(\n)([^\n]*)")
 _BREAKS = re.compile(r"\r\n|[\n\r\x0b\x0c\x85\u2028\u2029]")
 
+# Lines are wrapped at less: one that is longer is a paragraph by itself.
+_WRAPPED = 200
 # Longer than any sentence that is worth citing whole: a listing, or a table that lost its rules.
 _LONGEST = 600
 
@@ -95,9 +98,13 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     """Stretches that a sentence never crosses, by lines; True for one that is not cut further."""
     open_start = -1  # where the open block began, or -1
     open_end = start
+    before_long = False
     for line_start, line_end in _lines(text, start, end):
         blank = not text[line_start:line_end].strip()
-        if open_start >= 0 and (blank or _LINE_START.match(text, line_start, line_end)):
+        long = line_end - line_start > _WRAPPED
+        begins = long or before_long or _LINE_START.match(text, line_start, line_end)
+        before_long = long
+        if open_start >= 0 and (blank or begins):
             yield open_start, open_end, False
             open_start = -1
         if blank:
@@ -110,6 +117,18 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
         open_end = line_end
     if open_start >= 0:
         yield open_start, open_end, False
+
+
+def ends_paragraph(text: str, at: int) -> bool:
+    """Whether an offset is the end of a line, and that or the next line is too long to be wrapped.
+
+    Lines of other lengths may be parts of one paragraph.
+    """
+    line_break = _END_OF_LINE.match(text, at)
+    if line_break is None:
+        return False
+    begin = text.rfind("\n", 0, at) + 1
+    return line_break.start(1) - begin > _WRAPPED or len(line_break[2]) > _WRAPPED
 
 
 def _lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

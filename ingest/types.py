@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Literal
 
+LABEL_CHARACTERS = 120
+"""Of a heading or title longer than this, a paragraph in disguise, only so much is context."""
+
 BlockKind = Literal["heading", "prose", "list", "table", "code"]
 Span = tuple[int, int]
 
@@ -162,7 +165,11 @@ def context(document: Document, chunk: Chunk) -> str:
 
 
 def heading_path(title: str, section: str) -> str:
-    """Title and section as one path, the title left out where the section begins with it."""
+    """Title and section as one path, the title left out where the section begins with it.
+
+    Of a title as long as a paragraph the beginning stands for it.
+    """
+    title = title[:LABEL_CHARACTERS]
     if not title or section == title or section.startswith(title + " > "):
         return section
     return f"{title} > {section}" if section else title

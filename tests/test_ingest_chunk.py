@@ -1,14 +1,15 @@
 """Chunks are slices: exact, complete, ordered, and within the model's window."""
 
 import itertools
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.chunk import chunk
 from ingest.config import IndexSettings
-from ingest.types import Block, BlockKind, Document
-from ingest.wordpieces import WordPieces
+from ingest.types import Block, BlockKind, Document, embedded_text
+from ingest.wordpieces import MODEL_WINDOW, WordPieces
 
 PIECES = WordPieces()
 SMALL = IndexSettings(chunk_tokens=64)
@@ -167,3 +168,23 @@ def test_chunk_and_heading_together_fit_the_model() -> None:
     for c in chunk(made, PIECES, IndexSettings()):
         encoded = PIECES.count(f"Guide > {c.section}\n{c.text}") + 2
         assert encoded <= 256
+
+
+def test_a_paragraph_of_a_long_line_is_not_parted_where_it_could_end() -> None:
+    """Lines too long to be wrapped are cut between, though no blank line stands there."""
+    lines = [" ".join([SENTENCE] * 5), " ".join([SENTENCE] * 5), " ".join([SENTENCE] * 5)]
+
+    chunks = chunk(document(("prose", "\n".join(lines))), PIECES, SMALL)
+
+    assert [c.text for c in chunks] == lines
+
+
+def test_a_title_as_long_as_a_paragraph_leaves_room_for_the_text() -> None:
+    """Only its beginning is context, so that chunks are as large as below a short title."""
+    text = " ".join([SENTENCE] * 100)
+    long = replace(document(("prose", text)), title="A title that does not end " * 30)
+
+    chunks = chunk(long, PIECES, IndexSettings())
+
+    assert max(c.tokens for c in chunks) > 150
+    assert all(PIECES.count(embedded_text(long, c)) <= MODEL_WINDOW - 2 for c in chunks)

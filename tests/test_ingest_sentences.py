@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.sentences import sentence_spans
+from ingest.sentences import ends_paragraph, sentence_spans
 
 TEXTS = st.text(st.sampled_from('aB1 .!?\n\t-#|*`>:;。？’")(“”\u00a0é東'), max_size=200) | st.text(
     max_size=200
@@ -67,3 +67,19 @@ def test_one_sentence_stays_one(text: str) -> None:
 def test_boundaries_are_where_a_reader_sees_them(text: str, expected: list[str]) -> None:
     """Stops, blank lines, headings, list items and table rows end a sentence."""
     assert sentences(text) == expected
+
+
+@pytest.mark.parametrize(("characters", "expected"), [(90, 1), (400, 2)])
+def test_a_line_too_long_to_be_wrapped_is_a_paragraph(characters: int, expected: int) -> None:
+    """A title without a stop is not a part of the long line below it, but of a wrapped one."""
+    assert len(sentences("A title\n" + "word " * (characters // 5))) == expected
+
+
+def test_a_long_lines_end_is_a_paragraphs_end() -> None:
+    """On either side of a line break one long line is enough; inside a line nothing ends."""
+    long, short = "word " * 60 + "ends.", "Short."
+
+    assert ends_paragraph(f"{long}\n{short}", len(long))
+    assert ends_paragraph(f"{short} \n{long}", len(short))
+    assert not ends_paragraph(f"{short}\n{short}", len(short))
+    assert not ends_paragraph(f"{long} {long}", len(long))
