@@ -2,8 +2,9 @@
 
     python -m eval.benchmarks.latency STORE [STORE ...]
 
-Each store is asked 200 questions made of its own words, answered without a chat API; the first ten
-are not counted. Printed are the median and the 95th percentile of `retrieve` and `total`, as
+Each store is asked 200 questions made of its own words: a search alone, then an answer without a
+chat API. The first ten are not counted, and no question's vector is kept. Printed are the median
+and the 95th percentile of a search, of `retrieve` (which ranks sentences too) and `total`, as
 `rag stats` names them, of the ledger's row that an answer waits for, and the seconds of a whole
 `rag search` in a process of its own (median of five). A store of any size is made by
 `python -m eval.benchmarks.scale chunks --chunks N --keep DIR`.
@@ -54,6 +55,16 @@ def warm(app: App, asked: Sequence[str]) -> dict[str, list[float]]:
     return {step: [answer.timings_ms[step] for answer in answers] for step in _STEPS}
 
 
+def searches(app: App, asked: Sequence[str]) -> list[float]:
+    """Milliseconds of each search, the first ones left out."""
+    times = []
+    for text in asked:
+        begun = time.perf_counter()
+        app.search(text)
+        times.append((time.perf_counter() - begun) * 1000)
+    return times[_WARM_UP:]
+
+
 def ledger_rows(folder: Path) -> tuple[list[float], list[float]]:
     """Milliseconds of the first row of a process, and of each row after it."""
     first: list[float] = []
@@ -88,7 +99,9 @@ def main() -> int:
     for folder in parser.parse_args().stores:
         with open_app(_SETTINGS, folder) as app:
             asked = questions(app.store, _QUESTIONS)
-            times, chunks = warm(app, asked), app.store.chunk_count
+            found, chunks = searches(app, asked), app.store.chunk_count
+        with open_app(_SETTINGS, folder) as app:  # which has no vectors of these questions
+            times = {"search": found, **warm(app, asked)}
         first, later = ledger_rows(folder)
         measured = {**times, "first ledger row": first, "later ones": later}
         print(f"{folder}: {chunks} chunks")
