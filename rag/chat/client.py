@@ -9,21 +9,24 @@ it was shown.
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rag.chat.breaker import Breaker
-from rag.chat.failures import Failed, Peer
+from rag.chat.failures import BASE_URL_HINT, Failed
 from rag.chat.gate import Gate, Wish
-from rag.chat.http import ChatSettings, Connection, Exchange
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
 from rag.chat.wire import (
+    EMBEDDING_HINT,
     ChatOptions,
-    EmbeddingReply,
+    ChatSettings,
+    Exchange,
     Reply,
     WholeReply,
     embedding_body,
+    read_vectors,
     request_body,
 )
 from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited
@@ -41,6 +44,8 @@ _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
 _CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
 _DEFAULT_OPTIONS = ChatOptions()
+
+_Result = TypeVar("_Result")
 
 
 class ChatModel(Protocol):
@@ -110,6 +115,8 @@ class OpenAIChat:
 
         Raises UsageError for a base URL or key that cannot be used.
         """
+        from rag.chat.http import Connection
+
         self._settings = settings
         self._timing = timing
         self._connection = Connection(settings, transport, timing)
@@ -150,35 +157,32 @@ class OpenAIChat:
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        vectors: list[list[float]] = []
-
-        def reply(peer: Peer) -> EmbeddingReply:
-            vectors.clear()
-            return EmbeddingReply(peer, len(texts), vectors)
-
-        self.post("/embeddings", embedding_body(self.name, texts), reply, deadline_s)
-        return vectors
+        body, read = embedding_body(self.name, texts), partial(read_vectors, count=len(texts))
+        return self.post("/embeddings", body, read, deadline_s, EMBEDDING_HINT)
 
     def post(
         self,
         path: str,
         body: dict[str, Any],
-        make_reply: Callable[[Peer], WholeReply],
+        read: Callable[[Mapping[str, Any], str], _Result],
         deadline_s: float,
-    ) -> None:
-        """Another request than for a chat reply, by the same rules; a reply is made for each try.
-
-        Raises ChatError.
+        hint: str = BASE_URL_HINT,
+    ) -> _Result:
+        """Another request than for a chat reply, by the same rules: what `read` makes of the reply,
+        told the host; it may raise Failed. Raises ChatError.
         """
+        results: list[_Result] = []
         options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
         asking = self._asking([str(body["input"])], options, self._timing.monotonic())
 
         def exchange() -> Exchange:
             peer = self._connection.use_key()
-            return Exchange(path, body, peer, make_reply(peer), self._learn)
+            reply = WholeReply(peer, lambda given: results.append(read(given, peer.host)), hint)
+            return Exchange(path, body, peer, reply, self._learn)
 
         for _ in self._tries(exchange, asking):
             pass
+        return results[0]
 
     def body(self, messages: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
         """What would be sent, without the fields that this API has refused so far."""
