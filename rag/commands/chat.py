@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from ingest.errors import RagError, UsageError
 from rag.commands.ask import note_answerer
 from rag.commands.console import Reported, report, show_answer
-from rag.commands.options import Budget, Common, Extractive, Filters, K, Model, Strict
+from rag.commands.options import Asking, Common
 
 if TYPE_CHECKING:
     from rag.app import App
@@ -29,12 +30,7 @@ _HELP = """\
 
 def chat(
     common: Common,
-    k: K = None,
-    budget: Budget = None,
-    filters: Filters = None,
-    model: Model = None,
-    extractive: Extractive = False,
-    strict: Strict = False,
+    asking: Asking,
     session: Annotated[
         str, typer.Option(metavar="NAME", help="Keep the turns; continue those of this name.")
     ] = "",
@@ -42,12 +38,10 @@ def chat(
     list_sessions: Annotated[bool, typer.Option("--list", help="List the sessions kept.")] = False,
 ) -> None:
     """Ask several questions in turn; a follow-up is understood in context."""
-    from ingest.filters import parse_filters
-    from rag.context import Question
     from rag.conversation.session import Session, saved_sessions
     from rag.settings.config import find_store
 
-    settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
+    settings = common.settings(asking.flags)
     folder = find_store(settings)
     if list_sessions:
         _show_sessions(common, folder)
@@ -57,14 +51,9 @@ def chat(
         if not kept:
             raise UsageError("no session is kept here", "begin one: `rag chat --session NAME`")
         session = kept[0].name
-    template = Question(
-        "",
-        filters=parse_filters(filters or ()),
-        extractive=extractive or not settings.chat_configured,
-        strict=strict,
-    )
+    template = asking.question("", settings)
     with common.open_app(settings) as opened:
-        note_answerer(settings, common.output, extractive=extractive)
+        note_answerer(settings, common.output, extractive=asking.extractive)
         _Chat(common, opened, Session(folder, session), template).run()
 
 
@@ -143,8 +132,6 @@ class _Chat:
             raise UsageError(f"no such command: {name}", "/help lists the commands")
 
     def _ask(self, text: str) -> None:
-        from dataclasses import replace
-
         question = replace(self._template, text=text, history=self._session.history)
         events = self._watched(self._app.ask_stream(question))
         answer, error = show_answer(events, self._output, explain=False)
@@ -189,8 +176,6 @@ class _Chat:
 
 
 def _show_sessions(common: Common, folder: Path) -> None:
-    from dataclasses import asdict
-
     from rag.conversation.session import saved_sessions
     from rag.render import printable
 
