@@ -224,15 +224,13 @@ def neutralise(text: str) -> str:
     return _ROLE_TOKEN.sub(_defuse, _INVISIBLE.sub("", text))
 
 
-def looks_like_instruction(text: str) -> bool:
-    """Whether a passage speaks to a model rather than to a reader; it is flagged, not hidden."""
-    return _INSTRUCTION.search(text) is not None
-
-
 def speaks_to_model(passage: Passage) -> bool:
-    """Whether a passage, or what stands above it, looks like instructions."""
+    """Whether a passage, or what stands above it, looks like instructions to a model: it is
+    flagged, not hidden.
+    """
     chunk = passage.chunk
-    return looks_like_instruction(neutralise(f"{chunk.source}\n{chunk.context}\n{chunk.text}"))
+    text = neutralise(f"{chunk.source}\n{chunk.context}\n{chunk.text}")
+    return _INSTRUCTION.search(text) is not None
 
 
 def _defuse(match: re.Match[str]) -> str:

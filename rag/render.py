@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RagError
@@ -28,26 +28,17 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     """The object that `rag ask --json` prints; a follow-up also says how it was understood, and
     what its earlier turns were summed up to.
     """
-    differs = answer.standalone not in ("", answer.question)
-    return {
-        "question": answer.question,
-        **({"standalone": answer.standalone} if differs else {}),
-        **({"summary": asdict(answer.summary)} if answer.summary else {}),
-        "answer": answer.answer,
-        "status": answer.status,
-        "answerer": answer.answerer,
-        "model": answer.model,
+    data = asdict(replace(answer, passages=())) | {
         "sentences": [_sentence_json(sentence) for sentence in answer.sentences],
-        "citations": [asdict(citation) for citation in answer.citations],
         "passages": passages_json(answer.passages),
-        "grounding": answer.grounding,
         "confidence": round(answer.confidence, 4),
-        "usage": asdict(answer.usage),
         "timings_ms": {name: round(ms, 2) for name, ms in answer.timings_ms.items()},
-        "warnings": list(answer.warnings),
-        "missing": list(answer.missing),
-        "prompt": answer.prompt,
     }
+    if answer.standalone in ("", answer.question):
+        del data["standalone"]
+    if answer.summary is None:
+        del data["summary"]
+    return data
 
 
 def _sentence_json(sentence: Sentence) -> dict[str, Any]:

@@ -43,8 +43,10 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
 _CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
-_DEFAULT_OPTIONS = ChatOptions()
+DEFAULT_OPTIONS = ChatOptions()
 
+Deltas = Generator[ChatDelta, None, None]
+"""A reply as it comes; closing it frees the connection."""
 _Result = TypeVar("_Result")
 
 
@@ -55,9 +57,7 @@ class ChatModel(Protocol):
     def name(self) -> str:
         """The model's name, as answers report it."""
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """Yield the reply's text as it comes, then one delta with its finish reason and usage.
 
         That last delta's `finish_reason` is "length" where a limit cut the answer off; `usage` is
@@ -102,7 +102,9 @@ class _Asking:
 
 
 class OpenAIChat:
-    """A chat model behind the chat completions API. One client serves any number of threads."""
+    """A chat model behind the chat completions API, `name` at it. One client serves any number of
+    threads.
+    """
 
     def __init__(
         self,
@@ -117,6 +119,7 @@ class OpenAIChat:
         """
         from rag.chat.http import Connection
 
+        self.name = settings.model
         self._settings = settings
         self._timing = timing
         self._connection = Connection(settings, transport, timing)
@@ -124,11 +127,6 @@ class OpenAIChat:
         self._upstream = upstream or Upstream(host, DEFAULT_CONCURRENCY, timing)
         self._pace = Pace(settings.rpm, settings.tpm)
         self._dropped: frozenset[str] = frozenset()
-
-    @property
-    def name(self) -> str:
-        """The configured model."""
-        return self._settings.model
 
     def close(self) -> None:
         """Close the connections that are kept for the next question."""
@@ -145,9 +143,7 @@ class OpenAIChat:
     ) -> None:
         self.close()
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta, None, None]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. The deadline runs from this call on, not from the first `next`."""
         return self._deltas(messages, options, self._timing.monotonic())
 
@@ -201,9 +197,7 @@ class OpenAIChat:
         except Failed as failed:
             raise failed.error from failed.__cause__
 
-    def _deltas(
-        self, messages: Sequence[Message], options: ChatOptions, asked: float
-    ) -> Generator[ChatDelta, None, None]:
+    def _deltas(self, messages: Sequence[Message], options: ChatOptions, asked: float) -> Deltas:
         def exchange() -> Exchange:
             body = request_body(self.name, messages, options, self._dropped)
             peer = self._connection.use_key()
@@ -226,9 +220,7 @@ class OpenAIChat:
         )
         return _Asking(wish, options, deadline)
 
-    def _tries(
-        self, make_exchange: Callable[[], Exchange], asking: _Asking
-    ) -> Generator[ChatDelta, None, None]:
+    def _tries(self, make_exchange: Callable[[], Exchange], asking: _Asking) -> Deltas:
         """Try until a reply is whole, or until another try is no use."""
         failures, reconnected, other_key = 0, False, False
         while True:

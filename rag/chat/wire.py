@@ -20,6 +20,10 @@ EMBEDDING_HINT = "check embedding.base_url and embedding.model"
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
+_NO_ANSWERS = {
+    "content_filter": (": the API's content filter stopped it", "put the question differently"),
+    "length": (": its reasoning used up all tokens", "raise chat.max_tokens"),
+}
 MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
 
 
@@ -304,16 +308,13 @@ class Reply:
 
     def _no_answer(self) -> Failed:
         if self._refusal:
-            told = f"{NO_ANSWER}: it refused: {clean(self._refusal, self._peer.key)}"
-            return Failed(ChatRejected(told, "put the question differently"))
-        if self.finish_reason == "content_filter":
-            told = f"{NO_ANSWER}: the API's content filter stopped it"
-            return Failed(ChatRejected(told, "put the question differently"))
-        if self.finish_reason == "length":
-            told = f"{NO_ANSWER}: its reasoning used up all tokens"
-            return Failed(ChatRejected(told, "raise chat.max_tokens"))
-        hint = "ask again, lower prompt.budget, or name another model with chat.model"
-        return Failed(ChatRejected(NO_ANSWER, hint))
+            told = f": it refused: {clean(self._refusal, self._peer.key)}"
+            return Failed(ChatRejected(f"{NO_ANSWER}{told}", "put the question differently"))
+        told, hint = _NO_ANSWERS.get(
+            self.finish_reason or "",
+            ("", "ask again, lower prompt.budget, or name another model with chat.model"),
+        )
+        return Failed(ChatRejected(f"{NO_ANSWER}{told}", hint))
 
 
 @dataclass(slots=True)

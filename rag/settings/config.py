@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
-from ingest.loaders.options import DEFAULT_OPTIONS
+from ingest.loaders.options import LoadOptions
 from rag.settings.keys import place_of_key
 from rag.settings.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
 from rag.settings.sources import (
@@ -125,22 +125,11 @@ class EmbeddingSection:
 
 
 @dataclass(frozen=True, slots=True)
-class IngestSection:
-    """`jobs` worker processes read files. The rest is as in `LoadOptions`, of which every field is
-    a setting here.
-    """
+class IngestSection(LoadOptions):
+    """`jobs` worker processes read files. The rest is as in `LoadOptions`."""
 
     jobs: int = 1
     chunk_tokens: int = 220
-    max_seconds: float = DEFAULT_OPTIONS.max_seconds
-    max_memory: int = DEFAULT_OPTIONS.max_memory
-    max_pages: int = DEFAULT_OPTIONS.max_pages
-    max_text: int = DEFAULT_OPTIONS.max_text
-    max_file: int = DEFAULT_OPTIONS.max_file
-    max_unpacked: int = DEFAULT_OPTIONS.max_unpacked
-    max_members: int = DEFAULT_OPTIONS.max_members
-    ocr: bool = DEFAULT_OPTIONS.ocr
-    ocr_languages: str = DEFAULT_OPTIONS.ocr_languages
 
 
 @dataclass(frozen=True, slots=True)
