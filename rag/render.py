@@ -6,13 +6,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RagError
-from ingest.rebuild import Rebuilt
-from ingest.records import SourceInfo, StoreStatus
-from ingest.sync import SyncReport
 from ingest.types import StoredChunk, StoredDocument
 from rag.types import Answer, Citation, Passage, Sentence
 
-if TYPE_CHECKING:  # it would bring all of answering along
+if TYPE_CHECKING:  # they would bring all of ingesting and answering along
+    from ingest.rebuild import Rebuilt
+    from ingest.records import SourceInfo, StoreStatus
+    from ingest.sync import SyncReport
     from rag.preview import Preview
 
 _UNPRINTABLE = re.compile(
@@ -88,7 +88,7 @@ def preview_json(preview: "Preview") -> dict[str, Any]:
     }
 
 
-def report_json(report: SyncReport) -> dict[str, Any]:
+def report_json(report: "SyncReport") -> dict[str, Any]:
     """The object that `rag ingest --json` prints."""
     return {
         "added": list(report.added),
@@ -126,12 +126,12 @@ def document_json(stored: StoredDocument) -> dict[str, Any]:
     }
 
 
-def status_json(status: StoreStatus) -> dict[str, Any]:
+def status_json(status: "StoreStatus") -> dict[str, Any]:
     """The object that `rag status --json` prints."""
     return asdict(status) | {"roots": list(status.roots)}
 
 
-def status_text(status: StoreStatus) -> str:
+def status_text(status: "StoreStatus") -> str:
     """A store at a glance."""
     return "\n".join(
         [
@@ -145,12 +145,12 @@ def status_text(status: StoreStatus) -> str:
     )
 
 
-def rebuilt_json(rebuilt: Rebuilt) -> dict[str, Any]:
+def rebuilt_json(rebuilt: "Rebuilt") -> dict[str, Any]:
     """The object that `rag rebuild --json` prints."""
     return asdict(rebuilt) | {"lost": list(rebuilt.lost)}
 
 
-def rebuilt_text(rebuilt: Rebuilt) -> str:
+def rebuilt_text(rebuilt: "Rebuilt") -> str:
     """What a rebuild saved, and what it could not."""
     lines = [f"rebuilt: {rebuilt.documents} documents, {rebuilt.chunks} chunks"]
     lines += [f"  lost: {printable(source)}" for source in rebuilt.lost]
@@ -159,7 +159,7 @@ def rebuilt_text(rebuilt: Rebuilt) -> str:
     return "\n".join(lines)
 
 
-def sources_json(sources: Sequence[SourceInfo]) -> dict[str, Any]:
+def sources_json(sources: "Sequence[SourceInfo]") -> dict[str, Any]:
     """The object that `rag list --json` prints."""
     return {
         "sources": [
@@ -177,7 +177,7 @@ def sources_json(sources: Sequence[SourceInfo]) -> dict[str, Any]:
     }
 
 
-def sources_text(sources: Sequence[SourceInfo]) -> str:
+def sources_text(sources: "Sequence[SourceInfo]") -> str:
     """Sources with their size in chunks and their title."""
     width = min(60, max((len(s.source) for s in sources), default=0))
     rows = (
@@ -310,7 +310,7 @@ def preview_text(preview: "Preview") -> str:
     return "\n".join(lines)
 
 
-def report_text(report: SyncReport, *, verbose: bool = False) -> str:
+def report_text(report: "SyncReport", *, verbose: bool = False) -> str:
     """One line of what an ingest did, then a line for each file that failed or, with `verbose`,
     was skipped.
     """

@@ -2,15 +2,14 @@
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from rag import render
 from rag.commands.console import Output, Reported, read_question, show_answer
 from rag.commands.options import Asking, Common, Filters, K, QuestionText
-
-if TYPE_CHECKING:
-    from rag.settings.config import Settings
+from rag.settings.config import Settings
 
 ABSTAINED = 10
 
@@ -29,7 +28,6 @@ def ask(
     ] = False,
 ) -> None:
     """Answer a question from the documents, with the exact words each sentence rests on."""
-    from rag import render
 
     output = common.output
     settings = common.settings(asking.flags)
@@ -56,7 +54,6 @@ def search(
     from time import perf_counter
 
     from ingest.filters import parse_filters
-    from rag.render import passages_json, passages_text
 
     text = read_question(question)
     with common.open_app(common.settings({"retrieval.k": k})) as opened:
@@ -65,13 +62,13 @@ def search(
         milliseconds = round((perf_counter() - start) * 1000, 2)
     data = {
         "question": text,
-        "passages": passages_json(passages),
+        "passages": render.passages_json(passages),
         "timings_ms": {"retrieve": milliseconds, "total": milliseconds},
     }
-    common.output.result(data, passages_text(passages) or "No passage matches.")
+    common.output.result(data, render.passages_text(passages) or "No passage matches.")
 
 
-def note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:
+def note_answerer(settings: Settings, output: Output, *, extractive: bool) -> None:
     """Say in one line who answers, where that is not what the person may expect."""
     if not extractive and not settings.chat_configured:
         output.note(

@@ -11,11 +11,11 @@ import typer
 from rag.commands.ask import note_answerer
 from rag.commands.console import Output, progress_bar
 from rag.commands.options import Asking, Common
+from rag.settings.config import Settings
 
 if TYPE_CHECKING:
     from rag.batch.provider import Work
     from rag.batch.report import BatchReport
-    from rag.settings.config import Settings
 
 SOME_QUESTIONS_FAILED = 7
 
@@ -107,7 +107,7 @@ def _kept(output: Output, out: Path) -> Iterator[None]:
 
 
 def _check(
-    settings: "Settings", max_cost: float | None, provider: Action | None, *, extractive: bool
+    settings: Settings, max_cost: float | None, provider: Action | None, *, extractive: bool
 ) -> None:
     """Refuse what cannot be kept to. Raises UsageError."""
     from ingest.errors import UsageError

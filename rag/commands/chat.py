@@ -13,6 +13,8 @@ from ingest.errors import RagError, UsageError
 from rag.commands.ask import note_answerer
 from rag.commands.console import Reported, report, show_answer
 from rag.commands.options import Asking, Common
+from rag.render import explain_text, place, printable
+from rag.settings.config import find_store
 
 if TYPE_CHECKING:
     from rag.app import App
@@ -39,7 +41,6 @@ def chat(
 ) -> None:
     """Ask several questions in turn; a follow-up is understood in context."""
     from rag.conversation.session import Session, saved_sessions
-    from rag.settings.config import find_store
 
     settings = common.settings(asking.flags)
     folder = find_store(settings)
@@ -142,7 +143,6 @@ class _Chat:
 
     def _watched(self, events: Iterator["Event"]) -> Iterator["Event"]:
         """The same events; what was understood is said, and how it was found kept."""
-        from rag.render import printable
         from rag.types import Retrieved
 
         for event in events:
@@ -153,7 +153,6 @@ class _Chat:
             yield event
 
     def _show_sources(self) -> None:
-        from rag.render import place, printable
 
         lines = []
         for citation in self._session.citations:
@@ -166,7 +165,6 @@ class _Chat:
         self._say("\n".join(lines) or "no answer with citations yet")
 
     def _explain(self) -> None:
-        from rag.render import explain_text
 
         self._say(explain_text(self._trace) if self._trace else "no answer yet")
 
@@ -177,7 +175,6 @@ class _Chat:
 
 def _show_sessions(common: Common, folder: Path) -> None:
     from rag.conversation.session import saved_sessions
-    from rag.render import printable
 
     kept = saved_sessions(folder)
     lines = [

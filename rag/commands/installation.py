@@ -5,6 +5,7 @@ from dataclasses import asdict
 import typer
 
 from rag.commands.options import Common
+from rag.settings.config import setting_names, setting_value
 
 
 def doctor(common: Common) -> None:
@@ -24,7 +25,6 @@ def doctor(common: Common) -> None:
 
 def config_show(common: Common) -> None:
     """All settings, their values, and where each comes from; a key is never shown."""
-    from rag.settings.config import setting_names, setting_value
 
     settings = common.settings()
     rows = [

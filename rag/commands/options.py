@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 import typer
 
 from rag.commands.console import Output
+from rag.settings.config import Settings, find_store, load_settings
 
 if TYPE_CHECKING:
     from ingest.store import Store
     from rag.app import App
     from rag.context import Question
-    from rag.settings.config import Settings
 
 K = Annotated[int | None, typer.Option("-k", min=1, help="How many passages at most.")]
 Extractive = Annotated[bool, typer.Option("--extractive", help="Use no chat API.")]
@@ -53,7 +53,7 @@ class Asking:
             "cache.answers": False if self.no_cache else None,
         }
 
-    def question(self, text: str, settings: "Settings") -> "Question":
+    def question(self, text: str, settings: Settings) -> "Question":
         """The question as these options and the settings have it asked."""
         from ingest.filters import parse_filters
         from rag.context import Question
@@ -89,9 +89,8 @@ class Common:
         """How the command speaks."""
         return Output(self.as_json, self.quiet)
 
-    def settings(self, flags: Mapping[str, Any] | None = None) -> "Settings":
+    def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The effective settings; `flags` maps names of settings to what the command was given."""
-        from rag.settings.config import load_settings
 
         return load_settings({**(flags or {}), "store": self.store}, config=self.config)
 
@@ -99,16 +98,14 @@ class Common:
     def open_store(self) -> Iterator["Store"]:
         """The store, for a look into it."""
         from ingest.store import Store
-        from rag.settings.config import find_store
 
         with Store.open(find_store(self.settings())) as opened:
             yield opened
 
     @contextmanager
-    def open_app(self, settings: "Settings") -> Iterator["App"]:
+    def open_app(self, settings: Settings) -> Iterator["App"]:
         """The system, for questions."""
         from rag.app import open_app
-        from rag.settings.config import find_store
 
         with open_app(settings, find_store(settings), self.command) as opened:
             if opened.store.status().documents == 0:

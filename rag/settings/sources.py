@@ -15,6 +15,8 @@ CONFIG_FILE = "rag.toml"
 MODELS = "models."
 """What the names of tables [models.NAME] begin with."""
 
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
 _ALIASES = {
     "OPENAI_API_KEY": "chat.api_key",
     "OPENAI_API_BASE": "chat.base_url",
@@ -85,15 +87,9 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 
 
 def _from_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    values = {}
-    for variable, name in _ALIASES.items():
-        if environment.get(variable):
-            values[name] = environment[variable]
-    for name in known:
-        variable = "RAG_" + name.replace(".", "_").upper()
-        if environment.get(variable):
-            values[name] = environment[variable]
-    return values
+    own = {"RAG_" + name.replace(".", "_").upper(): name for name in known}
+    names = (_ALIASES | own).items()
+    return {name: environment[variable] for variable, name in names if environment.get(variable)}
 
 
 def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
@@ -111,12 +107,10 @@ def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
 
 
 def _to_bool(value: Any) -> bool:
-    names = {"1": True, "true": True, "yes": True, "on": True}
-    names |= {"0": False, "false": False, "no": False, "off": False}
     text = str(value).strip().lower()
-    if text not in names:
+    if text not in _TRUE + _FALSE:
         raise ValueError(text)
-    return names[text]
+    return text in _TRUE
 
 
 def _to_names(value: Any) -> tuple[str, ...]:
