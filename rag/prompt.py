@@ -224,13 +224,15 @@ def neutralise(text: str) -> str:
     return _ROLE_TOKEN.sub(_defuse, _INVISIBLE.sub("", text))
 
 
-def speaks_to_model(passage: Passage) -> bool:
-    """Whether a passage, or what stands above it, looks like instructions to a model: it is
-    flagged, not hidden.
-    """
-    chunk = passage.chunk
-    text = neutralise(f"{chunk.source}\n{chunk.context}\n{chunk.text}")
+def looks_like_instruction(text: str) -> bool:
+    """Whether a passage speaks to a model rather than to a reader; it is flagged, not hidden."""
     return _INSTRUCTION.search(text) is not None
+
+
+def speaks_to_model(passage: Passage) -> bool:
+    """Whether a passage, or what stands above it, looks like instructions."""
+    chunk = passage.chunk
+    return looks_like_instruction(neutralise(f"{chunk.source}\n{chunk.context}\n{chunk.text}"))
 
 
 def _defuse(match: re.Match[str]) -> str:

@@ -126,11 +126,6 @@ def document_json(stored: StoredDocument) -> dict[str, Any]:
     }
 
 
-def status_json(status: "StoreStatus") -> dict[str, Any]:
-    """The object that `rag status --json` prints."""
-    return asdict(status) | {"roots": list(status.roots)}
-
-
 def status_text(status: "StoreStatus") -> str:
     """A store at a glance."""
     return "\n".join(
@@ -143,11 +138,6 @@ def status_text(status: "StoreStatus") -> str:
             *(f"root        {printable(root)}" for root in status.roots),
         ]
     )
-
-
-def rebuilt_json(rebuilt: "Rebuilt") -> dict[str, Any]:
-    """The object that `rag rebuild --json` prints."""
-    return asdict(rebuilt) | {"lost": list(rebuilt.lost)}
 
 
 def rebuilt_text(rebuilt: "Rebuilt") -> str:

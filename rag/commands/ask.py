@@ -28,7 +28,6 @@ def ask(
     ] = False,
 ) -> None:
     """Answer a question from the documents, with the exact words each sentence rests on."""
-
     output = common.output
     settings = common.settings(asking.flags)
     request = replace(asking.question(read_question(question), settings), stream=not no_stream)

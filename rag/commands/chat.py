@@ -153,7 +153,6 @@ class _Chat:
             yield event
 
     def _show_sources(self) -> None:
-
         lines = []
         for citation in self._session.citations:
             span = f"--span {citation.start}:{citation.end}"
@@ -165,7 +164,6 @@ class _Chat:
         self._say("\n".join(lines) or "no answer with citations yet")
 
     def _explain(self) -> None:
-
         self._say(explain_text(self._trace) if self._trace else "no answer yet")
 
     def _say(self, text: str) -> None:

@@ -45,13 +45,12 @@ class Reported(RagError):
 
 def report(error: RagError) -> int:
     """Show an error in at most two lines, as JSON where that was asked for."""
-
     if isinstance(error, Reported):
         return error.code
     if "--json" in sys.argv:
         print(json.dumps(render.error_json(error), ensure_ascii=False))
     _print_error(error)
-    if _is_verbose():
+    if "-v" in sys.argv or "--verbose" in sys.argv:
         import traceback
 
         traceback.print_exception(error)
@@ -59,14 +58,9 @@ def report(error: RagError) -> int:
 
 
 def _print_error(error: RagError) -> None:
-
     print(f"rag: {render.printable(error.message)}", file=sys.stderr)
     if error.hint:
         print(f"     {render.printable(error.hint)}", file=sys.stderr)
-
-
-def _is_verbose() -> bool:
-    return any(flag in sys.argv for flag in ("-v", "--verbose"))
 
 
 def read_question(argument: str) -> str:
@@ -100,7 +94,6 @@ def show_answer(
     events: Iterator[Event], output: Output, *, explain: bool
 ) -> tuple[Answer, RagError | None]:
     """Print an answer as it comes, sentence by checked sentence; return it with its failure."""
-
     finished = _show_events(events, output, explain=explain)
     answer, error = finished.answer, finished.error
     if output.as_json:

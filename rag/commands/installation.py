@@ -25,7 +25,6 @@ def doctor(common: Common) -> None:
 
 def config_show(common: Common) -> None:
     """All settings, their values, and where each comes from; a key is never shown."""
-
     settings = common.settings()
     rows = [
         (name, setting_value(settings, name), settings.origins.get(name, "default"))

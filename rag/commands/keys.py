@@ -30,7 +30,6 @@ def config_set_key(common: Common, base_url: BaseUrl = None) -> None:
 
 def config_unset_key(common: Common, base_url: BaseUrl = None) -> None:
     """Forget the API key of a base URL."""
-
     address = _address(common, base_url)
     drop_key(user_folder(), address)
     common.output.result({"base_url": address}, f"the key of {address} is forgotten")
@@ -38,7 +37,6 @@ def config_unset_key(common: Common, base_url: BaseUrl = None) -> None:
 
 def _address(common: Common, base_url: str | None) -> str:
     """The base URL a key is for; one that only a project's file names has to be said by hand."""
-
     settings = common.settings()
     if base_url is None and settings.from_project("chat.base_url"):
         raise UsageError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.commands.options import Common
-from rag.render import printable, status_json
+from rag.render import printable
 from rag.settings.config import find_store
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def stats(
             if settings.ledger.enabled
             else "they are not counted: set ledger.enabled = true"
         )
-    common.output.result({"store": status_json(status), **asdict(counted)}, "\n".join(lines))
+    common.output.result({"store": asdict(status), **asdict(counted)}, "\n".join(lines))
 
 
 def _lines(stats: "Stats") -> Iterator[str]:
@@ -112,7 +112,6 @@ def _row(group: "Summary") -> tuple[str, ...]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Aligned columns, the first to the left and the figures to the right."""
-
     lines = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *figures in lines:

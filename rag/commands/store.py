@@ -1,5 +1,6 @@
 """A look into the store, and mending it: status, list, show, remove, rebuild."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -12,15 +13,13 @@ from rag.settings.config import find_store
 
 def status(common: Common) -> None:
     """What the store holds."""
-
     with common.open_store() as opened:
         current = opened.status()
-    common.output.result(render.status_json(current), render.status_text(current))
+    common.output.result(asdict(current), render.status_text(current))
 
 
 def list_sources(common: Common) -> None:
     """The documents in the store, one a line."""
-
     with common.open_store() as opened:
         sources = opened.sources()
     common.output.result(render.sources_json(sources), render.sources_text(sources))
@@ -35,7 +34,6 @@ def show(
     ] = None,
 ) -> None:
     """The stored text of a document: what every offset counts in."""
-
     with common.open_store() as opened:
         stored = opened.document(source)
     document = stored.document
@@ -64,4 +62,4 @@ def rebuild(common: Common) -> None:
     from ingest.rebuild import rebuild as rebuild_store
 
     rebuilt = rebuild_store(find_store(common.settings()))
-    common.output.result(render.rebuilt_json(rebuilt), render.rebuilt_text(rebuilt))
+    common.output.result(asdict(rebuilt), render.rebuilt_text(rebuilt))
