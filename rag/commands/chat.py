@@ -126,7 +126,7 @@ class _Chat:
         elif name == "/sources":
             self._show_sources()
         elif name == "/explain":
-            self._explain()
+            self._say(explain_text(self._trace) if self._trace else "no answer yet")
         elif name == "/help":
             self._say(_HELP)
         else:
@@ -162,9 +162,6 @@ class _Chat:
                 *(f"    {printable(line)}" for line in citation.quote.splitlines()),
             ]
         self._say("\n".join(lines) or "no answer with citations yet")
-
-    def _explain(self) -> None:
-        self._say(explain_text(self._trace) if self._trace else "no answer yet")
 
     def _say(self, text: str) -> None:
         """What a command of the conversation was asked for; lines of JSON stay alone."""
