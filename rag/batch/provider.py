@@ -60,17 +60,17 @@ class DeferringChat:
         raise Deferred("the question waits for its batch")
 
 
+@dataclass(slots=True)
 class ReplayingChat:
     """Replies from a batch that has ended, at its price."""
 
-    def __init__(self, name: str, rows: Mapping[str, Mapping[str, Any]], facts: ModelFacts) -> None:
-        self.name = name
-        self._rows = rows
-        self._facts = facts
+    name: str
+    rows: Mapping[str, Mapping[str, Any]]
+    facts: ModelFacts
 
     def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel."""
-        row = self._rows.get(_request_id(self.name, messages, options))
+        row = self.rows.get(_request_id(self.name, messages, options))
         if row is None:
             raise ChatRejected(
                 "the batch has no reply: it ended early, or documents or settings have changed",
@@ -80,7 +80,7 @@ class ReplayingChat:
             yield replace(delta, usage=delta.usage and self._priced(delta.usage))
 
     def _priced(self, usage: Usage) -> Usage:
-        cost = self._facts.cost(usage.prompt_tokens, usage.completion_tokens)
+        cost = self.facts.cost(usage.prompt_tokens, usage.completion_tokens)
         return replace(usage, cost_usd=None if cost is None else cost * _SHARE_OF_PRICE)
 
 
