@@ -88,12 +88,11 @@ def reply_deltas(row: Mapping[str, Any], peer: Peer) -> list[ChatDelta]:
     response = row.get("response") or {"status_code": 500, "body": row.get("error")}
     body = json.dumps(response.get("body")).encode()
     status = response.get("status_code")
+    if status != 200:
+        status = status if isinstance(status, int) else 500
+        raise failure(parse_problem(status, body, peer), peer).error
     reply = Reply(peer)
     try:
-        if status != 200:
-            raise failure(
-                parse_problem(status if isinstance(status, int) else 500, body, peer), peer
-            )
         return [*reply.feed(body), *reply.end()]
     except Failed as failed:
         raise failed.error from None

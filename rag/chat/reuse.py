@@ -60,11 +60,8 @@ class ReusingChat:
                 pieces.append(delta)
                 yield delta
         # What a limit cut off, or another than the model itself gave, is no reply to keep.
-        if (
-            pieces
-            and pieces[-1].finish_reason == "stop"
-            and not any(piece.notice for piece in pieces)
-        ):
+        whole = bool(pieces) and pieces[-1].finish_reason == "stop"
+        if whole and not any(piece.notice for piece in pieces):
             self._kept.put(secret, _packed(pieces))
 
     def _join(
