@@ -20,11 +20,13 @@ EMBEDDING_HINT = "check embedding.base_url and embedding.model"
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
+MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
+
+# Why there may be none, by the finish reason, and what mends it.
 _NO_ANSWERS = {
     "content_filter": (": the API's content filter stopped it", "put the question differently"),
     "length": (": its reasoning used up all tokens", "raise chat.max_tokens"),
 }
-MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
 
 
 @dataclass(frozen=True, slots=True)

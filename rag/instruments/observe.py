@@ -98,8 +98,8 @@ def within_budget(
 
 def finished_entry(answer: Answer, error: RagError | None, asked: float, origin: str) -> Entry:
     """What the ledger keeps of an answer."""
-    measured = asdict(answer.usage) if answer.model else asdict(replace(answer.usage, cost_usd=0.0))
-    measured |= {f"{step}_ms": answer.timings_ms.get(step) for step in STEPS}
+    usage = answer.usage if answer.model else replace(answer.usage, cost_usd=0.0)
+    measured = asdict(usage) | {f"{step}_ms": answer.timings_ms.get(step) for step in STEPS}
     return Entry(
         time=asked,
         origin=origin,
