@@ -201,16 +201,13 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
             progress.warnings.append(f"{prompt.forgotten} earlier messages did not fit the budget")
         try:
             yield from _converse(context, chat, prompt, progress)
-        except ChatOverflow as error:
-            if attempt == _OVERFLOW_RETRIES or len(prompt.shown) <= 1:
-                yield from _fail(context, progress, error)
-                return
-            limits = prompt.halved
         except ChatError as error:
+            overflows = isinstance(error, ChatOverflow) and len(prompt.shown) > 1
+            if overflows and attempt < _OVERFLOW_RETRIES:
+                limits = prompt.halved
+                continue
             yield from _fail(context, progress, error)
-            return
-        else:
-            return
+        return
 
 
 def packed_prompt(
@@ -328,10 +325,9 @@ def _conclude(progress: _Progress, checked: _CheckedSentences) -> Answer:
     if checked.dropped and checked.holds:
         several = "sentence was" if checked.dropped == 1 else "sentences were"
         progress.warnings.append(f"{checked.dropped} unsupported {several} left out")
-    if checked.refused and not checked.holds:
-        return progress.answer("abstained")
     if not checked.holds:
-        progress.warnings.append("the model's answer was not supported by the documents")
+        if not checked.refused:
+            progress.warnings.append("the model's answer was not supported by the documents")
         return progress.answer("abstained")
     if progress.finish_reason == "length":
         progress.warnings.append("the answer was cut at chat.max_tokens")

@@ -1,36 +1,26 @@
 """Which questions a small model may answer, and what is known of the model that a question gets."""
 
-from dataclasses import dataclass
-
 from rag.chat.models import model_facts
 from rag.context import Context
 from rag.types import ModelFacts
 
-
-@dataclass(frozen=True, slots=True)
-class EasyRule:
-    """What makes a question easy: it is short and stands alone, its answer is surely there, and
-    one passage holds so large a share of its words, by weight.
-    """
-
-    most_words: int = 20
-    confidence: float = 0.8
-    in_one_passage: float = 0.8
+# An easy question is short and stands alone, its answer is surely there, and one passage holds so
+# large a share of its words, by weight.
+_MOST_WORDS = 20
+_LEAST_CONFIDENCE = 0.8
+_LEAST_IN_ONE_PASSAGE = 0.8
 
 
-EASY = EasyRule()
-
-
-def is_easy(context: Context, rule: EasyRule = EASY) -> bool:
+def is_easy(context: Context) -> bool:
     """Whether a small model will do; never where documents disagree or earlier turns count."""
     question = context.question
     return (
-        len(question.text.split()) <= rule.most_words
+        len(question.text.split()) <= _MOST_WORDS
         and not question.history
         and context.conflict is None
-        and context.judgement.confidence >= rule.confidence
+        and context.judgement.confidence >= _LEAST_CONFIDENCE
         and bool(context.ranked)
-        and context.ranked[0].marks.whole >= rule.in_one_passage
+        and context.ranked[0].marks.whole >= _LEAST_IN_ONE_PASSAGE
     )
 
 

@@ -24,7 +24,7 @@ class Check:
     """One thing that was looked at; `hint` mends it where it failed."""
 
     name: str
-    passed: bool
+    ok: bool
     detail: str
     hint: str = ""
 

@@ -78,14 +78,10 @@ def parse_markers(text: str) -> tuple[str, tuple[int, ...]]:
 
     def drop(match: re.Match[str]) -> str:
         cited.update(dict.fromkeys(_cited_numbers(match.group())))
-        return ""
-
-    def drop_attribution(match: re.Match[str]) -> str:
-        cited.update(dict.fromkeys(_cited_numbers(match.group())))
-        return match.group(1) + match.group(2).upper()
+        return "".join(match.groups()).upper()  # the letter that then begins the sentence
 
     pieces = _INLINE_CODE.split(plain_text(text))
-    pieces[0] = _ATTRIBUTION.sub(drop_attribution, pieces[0])
+    pieces[0] = _ATTRIBUTION.sub(drop, pieces[0])
     pieces[::2] = [_EMPTY_BRACKETS.sub("", _MARKERS.sub(drop, piece)) for piece in pieces[::2]]
     return "".join(pieces), tuple(cited)
 

@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RagError
-from ingest.rebuild import Rebuilt
-from ingest.records import SourceInfo, StoreStatus
-from ingest.sync import SyncReport
 from ingest.types import StoredChunk, StoredDocument
 from rag.types import Answer, Citation, Passage, Sentence
 
-if TYPE_CHECKING:  # it would bring all of answering along
+if TYPE_CHECKING:  # they would bring all of ingesting and answering along
+    from ingest.rebuild import Rebuilt
+    from ingest.records import SourceInfo, StoreStatus
+    from ingest.sync import SyncReport
     from rag.preview import Preview
 
 _UNPRINTABLE = re.compile(
@@ -28,26 +28,17 @@ def answer_json(answer: Answer) -> dict[str, Any]:
     """The object that `rag ask --json` prints; a follow-up also says how it was understood, and
     what its earlier turns were summed up to.
     """
-    differs = answer.standalone not in ("", answer.question)
-    return {
-        "question": answer.question,
-        **({"standalone": answer.standalone} if differs else {}),
-        **({"summary": asdict(answer.summary)} if answer.summary else {}),
-        "answer": answer.answer,
-        "status": answer.status,
-        "answerer": answer.answerer,
-        "model": answer.model,
+    data = asdict(replace(answer, passages=())) | {
         "sentences": [_sentence_json(sentence) for sentence in answer.sentences],
-        "citations": [asdict(citation) for citation in answer.citations],
         "passages": passages_json(answer.passages),
-        "grounding": answer.grounding,
         "confidence": round(answer.confidence, 4),
-        "usage": asdict(answer.usage),
         "timings_ms": {name: round(ms, 2) for name, ms in answer.timings_ms.items()},
-        "warnings": list(answer.warnings),
-        "missing": list(answer.missing),
-        "prompt": answer.prompt,
     }
+    if answer.standalone in ("", answer.question):
+        del data["standalone"]
+    if answer.summary is None:
+        del data["summary"]
+    return data
 
 
 def _sentence_json(sentence: Sentence) -> dict[str, Any]:
@@ -97,7 +88,7 @@ def preview_json(preview: "Preview") -> dict[str, Any]:
     }
 
 
-def report_json(report: SyncReport) -> dict[str, Any]:
+def report_json(report: "SyncReport") -> dict[str, Any]:
     """The object that `rag ingest --json` prints."""
     return {
         "added": list(report.added),
@@ -135,12 +126,7 @@ def document_json(stored: StoredDocument) -> dict[str, Any]:
     }
 
 
-def status_json(status: StoreStatus) -> dict[str, Any]:
-    """The object that `rag status --json` prints."""
-    return asdict(status) | {"roots": list(status.roots)}
-
-
-def status_text(status: StoreStatus) -> str:
+def status_text(status: "StoreStatus") -> str:
     """A store at a glance."""
     return "\n".join(
         [
@@ -154,12 +140,7 @@ def status_text(status: StoreStatus) -> str:
     )
 
 
-def rebuilt_json(rebuilt: Rebuilt) -> dict[str, Any]:
-    """The object that `rag rebuild --json` prints."""
-    return asdict(rebuilt) | {"lost": list(rebuilt.lost)}
-
-
-def rebuilt_text(rebuilt: Rebuilt) -> str:
+def rebuilt_text(rebuilt: "Rebuilt") -> str:
     """What a rebuild saved, and what it could not."""
     lines = [f"rebuilt: {rebuilt.documents} documents, {rebuilt.chunks} chunks"]
     lines += [f"  lost: {printable(source)}" for source in rebuilt.lost]
@@ -168,7 +149,7 @@ def rebuilt_text(rebuilt: Rebuilt) -> str:
     return "\n".join(lines)
 
 
-def sources_json(sources: Sequence[SourceInfo]) -> dict[str, Any]:
+def sources_json(sources: "Sequence[SourceInfo]") -> dict[str, Any]:
     """The object that `rag list --json` prints."""
     return {
         "sources": [
@@ -186,7 +167,7 @@ def sources_json(sources: Sequence[SourceInfo]) -> dict[str, Any]:
     }
 
 
-def sources_text(sources: Sequence[SourceInfo]) -> str:
+def sources_text(sources: "Sequence[SourceInfo]") -> str:
     """Sources with their size in chunks and their title."""
     width = min(60, max((len(s.source) for s in sources), default=0))
     rows = (
@@ -319,7 +300,7 @@ def preview_text(preview: "Preview") -> str:
     return "\n".join(lines)
 
 
-def report_text(report: SyncReport, *, verbose: bool = False) -> str:
+def report_text(report: "SyncReport", *, verbose: bool = False) -> str:
     """One line of what an ingest did, then a line for each file that failed or, with `verbose`,
     was skipped.
     """

@@ -7,16 +7,64 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from time import monotonic, sleep
+from typing import Any
 
 _AGAIN_S = 0.005
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def open_sidecar(path: Path, busy_s: float, statements: Sequence[str]) -> sqlite3.Connection:
-    """A connection for any thread, after these statements; another process is waited for that long.
+class Sidecar:
+    """A file that is opened by the first statement, and anew after a failure; one serves all
+    threads of a process. Another process is waited for `busy_s` seconds.
 
-    Raises sqlite3.Error or OSError.
+    With `is_renewed`, a damaged file is removed.
     """
+
+    def __init__(self, path: Path, busy_s: float, *, is_renewed: bool = False) -> None:
+        self.path = path
+        self._busy_s = busy_s
+        self._is_renewed = is_renewed
+        self._lock = Lock()
+        self._connection: sqlite3.Connection | None = None
+
+    def run(self, opening: Sequence[str], statement: str, *values: object) -> list[Any]:
+        """A statement's rows; `opening` goes before it where the file is not open yet.
+
+        Raises sqlite3.Error or OSError.
+        """
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = _opened(self.path, self._busy_s, opening)
+                return self._connection.execute(statement, values).fetchall()
+            except (sqlite3.Error, OSError) as error:
+                self._close()
+                if self._is_renewed and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                    _remove(self.path)
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):
+                connection.close()
+
+
+def _remove(path: Path) -> None:
+    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
+        with suppress(OSError):
+            path.with_name(name).unlink()
+
+
+def _opened(path: Path, busy_s: float, statements: Sequence[str]) -> sqlite3.Connection:
+    """A connection for any thread, after these statements."""
     if path.is_symlink():  # a store may come from a stranger
         raise OSError("it is a link")
     # Private from the start; SQLite gives its other files the same mode.

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fcntl import LOCK_EX, LOCK_NB, flock
 from io import FileIO
 from pathlib import Path
@@ -13,12 +14,12 @@ from rag.batch.questions import Asked, Id
 from rag.rows import RowError, parsed_row
 
 
+@dataclass(frozen=True, slots=True)
 class AnswerFile:
     """An open output file; `done` are the ids that it already answers."""
 
-    def __init__(self, file: FileIO, done: frozenset[Id]) -> None:
-        self._file = file
-        self.done = done
+    file: FileIO
+    done: frozenset[Id]
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows: a process killed here leaves whole lines and at most a torn one.
@@ -26,7 +27,7 @@ class AnswerFile:
         Raises RagError where the disk does not take them.
         """
         lines = "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows)
-        _append(self._file, lines.encode("utf-8", errors="replace"))
+        _append(self.file, lines.encode("utf-8", errors="replace"))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ changed in the meantime there is none, and the question is to be asked anew.
 
 import json
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -24,20 +24,17 @@ from rag.batch.report import BatchReport
 from rag.batch.run import Deferred, run_batch
 from rag.chat import batches
 from rag.chat.batches import Job
-from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
+from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas, OpenAIChat
 from rag.chat.failures import Peer
 from rag.chat.models import model_facts
 from rag.chat.reuse import request_secret
 from rag.errors import ChatRejected, ChatUnavailable
 from rag.settings.config import Settings, find_store
-from rag.types import ChatDelta, Message, ModelFacts, Usage
+from rag.types import Message, ModelFacts, Usage
 
 _SHARE_OF_PRICE = 0.5  # OpenAI's, and that of those who offer its endpoint
 _POLL_S = 20.0
 _MOST_FAILED_POLLS = 5
-_DEFAULT_OPTIONS = ChatOptions()
-
-Deltas = Generator[ChatDelta, None, None]
 
 
 class DeferringChat:
@@ -51,9 +48,7 @@ class DeferringChat:
         self.name = client.name
         self.lines: dict[str, bytes] = {}
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Deltas:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel."""
         if not self._tried:
             self._tried = True
@@ -65,19 +60,17 @@ class DeferringChat:
         raise Deferred("the question waits for its batch")
 
 
+@dataclass(slots=True)
 class ReplayingChat:
     """Replies from a batch that has ended, at its price."""
 
-    def __init__(self, name: str, rows: Mapping[str, Mapping[str, Any]], facts: ModelFacts) -> None:
-        self.name = name
-        self._rows = rows
-        self._facts = facts
+    name: str
+    rows: Mapping[str, Mapping[str, Any]]
+    facts: ModelFacts
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Deltas:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel."""
-        row = self._rows.get(_request_id(self.name, messages, options))
+        row = self.rows.get(_request_id(self.name, messages, options))
         if row is None:
             raise ChatRejected(
                 "the batch has no reply: it ended early, or documents or settings have changed",
@@ -87,7 +80,7 @@ class ReplayingChat:
             yield replace(delta, usage=delta.usage and self._priced(delta.usage))
 
     def _priced(self, usage: Usage) -> Usage:
-        cost = self._facts.cost(usage.prompt_tokens, usage.completion_tokens)
+        cost = self.facts.cost(usage.prompt_tokens, usage.completion_tokens)
         return replace(usage, cost_usd=None if cost is None else cost * _SHARE_OF_PRICE)
 
 

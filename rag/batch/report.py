@@ -78,14 +78,8 @@ def progress_text(report: BatchReport) -> str:
 
 def report_text(report: BatchReport) -> str:
     """One line of what a run did."""
-    counts = {
-        "answered": report.answered,
-        "abstained": report.abstained,
-        "incomplete": report.incomplete,
-        "failed": report.failed,
-        "left": report.left,
-        "there before": report.before,
-    }
+    names = ("answered", "abstained", "incomplete", "failed", "left")
+    counts = {name: getattr(report, name) for name in names} | {"there before": report.before}
     named = [f"{count} {name}" for name, count in counts.items() if count or name == "answered"]
     cost = "cost unknown" if report.cost_usd is None else f"${report.cost_usd:.4f}"
     return f"{', '.join(named)}; {cost} in {report.seconds:.1f} s"

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from ingest.errors import UsageError
+from rag.chat.client import OpenAIChat
 from rag.chat.failures import Failed, Peer, failure, parse_problem, parsed
 from rag.chat.wire import Reply
 from rag.errors import ChatError, ChatRejected
@@ -22,19 +23,6 @@ MOST_BYTES = 200_000_000
 
 _ENDPOINT = "/v1/chat/completions"
 _ENDED = ("completed", "failed", "expired", "cancelled")
-
-
-class Api(Protocol):
-    """A client that can make plain requests, as OpenAIChat can."""
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        upload: bytes | None = None,
-    ) -> bytes:
-        """One request: its reply's body. Raises ChatError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,7 @@ def request_line(custom_id: str, body: Mapping[str, Any]) -> bytes:
     return json.dumps(row).encode() + b"\n"
 
 
-def submit(api: Api, lines: Sequence[bytes]) -> Job:
+def submit(api: OpenAIChat, lines: Sequence[bytes]) -> Job:
     """Upload requests and begin their batch. Raises ChatError, UsageError for too many."""
     size = sum(map(len, lines))
     if len(lines) > MOST_REQUESTS or size > MOST_BYTES:
@@ -73,12 +61,12 @@ def submit(api: Api, lines: Sequence[bytes]) -> Job:
     return _job(api.call("POST", "/batches", {"input_file_id": file.get("id"), **window}))
 
 
-def look_up(api: Api, batch: str) -> Job:
+def look_up(api: OpenAIChat, batch: str) -> Job:
     """How a batch stands. Raises ChatError."""
     return _job(api.call("GET", f"/batches/{batch}"))
 
 
-def replies(api: Api, job: Job) -> dict[str, Mapping[str, Any]]:
+def replies(api: OpenAIChat, job: Job) -> dict[str, Mapping[str, Any]]:
     """The replies and errors of a batch that has ended, by the ids of their requests."""
     rows: dict[str, Mapping[str, Any]] = {}
     for file in job.files[1:]:
@@ -88,7 +76,7 @@ def replies(api: Api, job: Job) -> dict[str, Mapping[str, Any]]:
     return rows
 
 
-def forget(api: Api, job: Job) -> None:
+def forget(api: OpenAIChat, job: Job) -> None:
     """Have the provider delete what was sent and what came back; it may refuse to."""
     for file in job.files:
         with suppress(ChatError):
@@ -100,12 +88,11 @@ def reply_deltas(row: Mapping[str, Any], peer: Peer) -> list[ChatDelta]:
     response = row.get("response") or {"status_code": 500, "body": row.get("error")}
     body = json.dumps(response.get("body")).encode()
     status = response.get("status_code")
+    if status != 200:
+        status = status if isinstance(status, int) else 500
+        raise failure(parse_problem(status, body, peer), peer).error
     reply = Reply(peer)
     try:
-        if status != 200:
-            raise failure(
-                parse_problem(status if isinstance(status, int) else 500, body, peer), peer
-            )
         return [*reply.feed(body), *reply.end()]
     except Failed as failed:
         raise failed.error from None

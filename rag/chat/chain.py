@@ -1,10 +1,10 @@
 """Several models as one: a small one for easy questions, and others for when one cannot answer."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
-from rag.chat.client import ChatModel, ChatOptions, OpenAIChat
+from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas, OpenAIChat
 from rag.chat.local import LocalChat
 from rag.chat.models import listed_window, model_facts, tells_window
 from rag.chat.patience import REAL_TIMING, Timing
@@ -12,7 +12,6 @@ from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited, ChatUnava
 from rag.settings.config import ChatSection
 from rag.types import ChatDelta, Message, ModelFacts
 
-_DEFAULT_OPTIONS = ChatOptions()
 # What another model can mend. A prompt that is too long, or that a filter refuses, stays so.
 _MENDABLE = (ChatUnavailable, ChatIncomplete, ChatRateLimited, ChatAuthError)
 _LISTING_S = 2.0
@@ -41,26 +40,19 @@ class Link:
 class ModelChain:
     """A ChatModel that asks its links in turn, while nothing of an answer was shown.
 
-    `small`, if there is one, is asked first where the options say that the question is easy.
+    `small`, if there is one, is asked first where the options say that the question is easy. `name`
+    is the model that is asked else, `client` its own, None for a file of this machine.
     """
 
     def __init__(
         self, links: Sequence[Link], small: Link | None = None, timing: Timing = REAL_TIMING
     ) -> None:
+        first = links[0].client
+        self.name = first.name
+        self.client = first if isinstance(first, OpenAIChat) else None
         self._links = tuple(links)
         self._small = small
         self._timing = timing
-
-    @property
-    def name(self) -> str:
-        """The model that is asked where a question is not easy."""
-        return self._links[0].client.name
-
-    @property
-    def client(self) -> OpenAIChat | None:
-        """The client of that model; None for a file of this machine."""
-        client = self._links[0].client
-        return client if isinstance(client, OpenAIChat) else None
 
     def facts(self, seconds: float, easy: bool) -> ModelFacts:
         """What is known of the model that will be asked; finding out takes no longer than given."""
@@ -71,9 +63,7 @@ class ModelChain:
         for link in self._order(True):
             link.client.close()
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta, None, None]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. Where another model stands behind one, it has half the time to begin."""
         deadline = self._timing.monotonic() + options.deadline_s
         return self._deltas(self._order(options.easy), messages, options, deadline)
@@ -87,7 +77,7 @@ class ModelChain:
         messages: Sequence[Message],
         options: ChatOptions,
         deadline: float,
-    ) -> Generator[ChatDelta, None, None]:
+    ) -> Deltas:
         link, *rest = links
         left = deadline - self._timing.monotonic()
         begin = min(options.begin_s, left / 2) if rest else options.begin_s

@@ -9,21 +9,23 @@ it was shown.
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rag.chat.breaker import Breaker
-from rag.chat.failures import Failed, Peer
+from rag.chat.failures import BASE_URL_HINT, Failed
 from rag.chat.gate import Gate, Wish
-from rag.chat.http import ChatSettings, Connection, Exchange
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
 from rag.chat.wire import (
+    EMBEDDING_HINT,
     ChatOptions,
-    EmbeddingReply,
+    ChatSettings,
+    Exchange,
     Reply,
     WholeReply,
     embedding_body,
+    read_vectors,
     request_body,
 )
 from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited
@@ -40,7 +42,11 @@ _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
 _CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
-_DEFAULT_OPTIONS = ChatOptions()
+DEFAULT_OPTIONS = ChatOptions()
+
+Deltas = Generator[ChatDelta, None, None]
+"""A reply as it comes; closing it frees the connection."""
+_Result = TypeVar("_Result")
 
 
 class ChatModel(Protocol):
@@ -50,9 +56,7 @@ class ChatModel(Protocol):
     def name(self) -> str:
         """The model's name, as answers report it."""
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """Yield the reply's text as it comes, then one delta with its finish reason and usage.
 
         That last delta's `finish_reason` is "length" where a limit cut the answer off; `usage` is
@@ -97,7 +101,9 @@ class _Asking:
 
 
 class OpenAIChat:
-    """A chat model behind the chat completions API. One client serves any number of threads."""
+    """A chat model behind the chat completions API, `name` at it. One client serves any number of
+    threads.
+    """
 
     def __init__(
         self,
@@ -110,6 +116,9 @@ class OpenAIChat:
 
         Raises UsageError for a base URL or key that cannot be used.
         """
+        from rag.chat.http import Connection
+
+        self.name = settings.model
         self._settings = settings
         self._timing = timing
         self._connection = Connection(settings, transport, timing)
@@ -118,11 +127,6 @@ class OpenAIChat:
         self._pace = Pace(settings.rpm, settings.tpm)
         self._dropped: frozenset[str] = frozenset()
 
-    @property
-    def name(self) -> str:
-        """The configured model."""
-        return self._settings.model
-
     def close(self) -> None:
         """Close the connections that are kept for the next question."""
         self._connection.close()
@@ -130,17 +134,10 @@ class OpenAIChat:
     def __enter__(self) -> "OpenAIChat":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta, None, None]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. The deadline runs from this call on, not from the first `next`."""
         return self._deltas(messages, options, self._timing.monotonic())
 
@@ -150,35 +147,32 @@ class OpenAIChat:
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        vectors: list[list[float]] = []
-
-        def reply(peer: Peer) -> EmbeddingReply:
-            vectors.clear()
-            return EmbeddingReply(peer, len(texts), vectors)
-
-        self.post("/embeddings", embedding_body(self.name, texts), reply, deadline_s)
-        return vectors
+        body, read = embedding_body(self.name, texts), partial(read_vectors, count=len(texts))
+        return self.post("/embeddings", body, read, deadline_s, EMBEDDING_HINT)
 
     def post(
         self,
         path: str,
         body: dict[str, Any],
-        make_reply: Callable[[Peer], WholeReply],
+        read: Callable[[Mapping[str, Any], str], _Result],
         deadline_s: float,
-    ) -> None:
-        """Another request than for a chat reply, by the same rules; a reply is made for each try.
-
-        Raises ChatError.
+        hint: str = BASE_URL_HINT,
+    ) -> _Result:
+        """Another request than for a chat reply, by the same rules: what `read` makes of the reply,
+        told the host; it may raise Failed. Raises ChatError.
         """
+        results: list[_Result] = []
         options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
         asking = self._asking([str(body["input"])], options, self._timing.monotonic())
 
         def exchange() -> Exchange:
             peer = self._connection.use_key()
-            return Exchange(path, body, peer, make_reply(peer), self._learn)
+            reply = WholeReply(peer, lambda given: results.append(read(given, peer.host)), hint)
+            return Exchange(path, body, peer, reply, self._learn)
 
         for _ in self._tries(exchange, asking):
             pass
+        return results[0]
 
     def body(self, messages: Sequence[Message], options: ChatOptions) -> dict[str, Any]:
         """What would be sent, without the fields that this API has refused so far."""
@@ -197,9 +191,7 @@ class OpenAIChat:
         except Failed as failed:
             raise failed.error from failed.__cause__
 
-    def _deltas(
-        self, messages: Sequence[Message], options: ChatOptions, asked: float
-    ) -> Generator[ChatDelta, None, None]:
+    def _deltas(self, messages: Sequence[Message], options: ChatOptions, asked: float) -> Deltas:
         def exchange() -> Exchange:
             body = request_body(self.name, messages, options, self._dropped)
             peer = self._connection.use_key()
@@ -222,9 +214,7 @@ class OpenAIChat:
         )
         return _Asking(wish, options, deadline)
 
-    def _tries(
-        self, make_exchange: Callable[[], Exchange], asking: _Asking
-    ) -> Generator[ChatDelta, None, None]:
+    def _tries(self, make_exchange: Callable[[], Exchange], asking: _Asking) -> Deltas:
         """Try until a reply is whole, or until another try is no use."""
         failures, reconnected, other_key = 0, False, False
         while True:

@@ -10,6 +10,7 @@ from ingest.embed import REMEMBERED_QUERIES
 from ingest.errors import EmbeddingError
 from ingest.records import Matrix
 from rag.chat.client import OpenAIChat
+from rag.chat.wire import EMBEDDING_HINT
 from rag.errors import ChatError
 
 _BATCH_TEXTS = 64
@@ -73,5 +74,4 @@ class ApiEmbedder:
         return unit
 
     def _wrong(self, given: str) -> EmbeddingError:
-        hint = "check embedding.base_url and embedding.model"
-        return EmbeddingError(f"the model {self.name} gave {given}", hint)
+        return EmbeddingError(f"the model {self.name} gave {given}", EMBEDDING_HINT)

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -88,6 +88,7 @@ class Problem:
     inside: bool = False
 
 
+@dataclass(eq=False)
 class Failed(Exception):
     """A verdict on one try, seen by no user: `error` is what to tell if it is not retried.
 
@@ -95,21 +96,12 @@ class Failed(Exception):
     a kept connection that the server had closed meanwhile: the request was never taken.
     """
 
-    def __init__(
-        self,
-        error: ChatError,
-        *,
-        retry: bool = False,
-        retry_after: float | None = None,
-        unsupported: tuple[str, ...] = (),
-        stale: bool = False,
-    ) -> None:
-        super().__init__(error.message)
-        self.error = error
-        self.retry = retry
-        self.retry_after = retry_after
-        self.unsupported = unsupported
-        self.stale = stale
+    error: ChatError
+    _: KW_ONLY
+    retry: bool = False
+    retry_after: float | None = None
+    unsupported: tuple[str, ...] = ()
+    stale: bool = False
 
 
 def parsed(raw: str | bytes) -> object:

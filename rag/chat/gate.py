@@ -104,11 +104,11 @@ class Gate:
         insort(self._waiting, ticket, key=lambda t: t.order)
         try:
             with ticket.wish.cancellation.calling(lambda: self._wake(ticket)):
-                self._admit_in_time(ticket)
                 while not ticket.admitted:
-                    self._timing.wait(ticket.called, self._patience(ticket))
+                    self._patience(ticket)
+                    self._admit()
                     if not ticket.admitted:
-                        self._admit_in_time(ticket)
+                        self._timing.wait(ticket.called, self._patience(ticket))
         except BaseException:
             # Also when interrupted just as the turn came: it goes to the next.
             if ticket.admitted:
@@ -117,10 +117,6 @@ class Gate:
                 self._waiting.remove(ticket)
             self._admit()
             raise
-
-    def _admit_in_time(self, ticket: _Ticket) -> None:
-        self._patience(ticket)
-        self._admit()
 
     def _patience(self, ticket: _Ticket) -> float:
         """How long to wait until looking again. Raises Failed where waiting is no use."""

@@ -1,17 +1,19 @@
 """One request to an OpenAI-compatible API and its reply, over HTTP; httpx is imported only here,
-and only when a connection is made.
+and this module only when a connection is made.
 
 The key goes to the base URL alone: redirects are not followed. Every way in which an exchange can
 fail leaves here as a `Failed`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from ipaddress import ip_address
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
+
+import httpx
 
 from ingest.errors import UsageError
 from rag.chat.failures import (
@@ -24,14 +26,11 @@ from rag.chat.failures import (
     retry_after,
 )
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
-from rag.chat.wire import Reply, WholeReply
+from rag.chat.wire import ChatSettings, Exchange, Reply, WholeReply
 from rag.errors import ChatRejected, ChatUnavailable
 from rag.types import ChatDelta
 
-if TYPE_CHECKING:
-    import httpx
-
-    Transport = httpx.BaseTransport
+Transport = httpx.BaseTransport
 
 _AFTER_FINISH_S = 5.0  # for a last chunk with usage, and [DONE], which some servers never send
 _DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can be used again
@@ -47,65 +46,16 @@ _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azu
 _AZURE_VERSION = "api-version=2024-10-21"
 
 
-@dataclass(frozen=True, slots=True)
-class ChatSettings:
-    """Where the API is and how long it may take; times are in seconds.
-
-    `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
-    a reply that is not streamed is bounded by the deadline alone. `rpm` and `tpm` are requests and
-    tokens a minute, 0 for what the API tells. An `api_key` that may change is a function: it is
-    asked before each request, and a refused key is tried again if it has changed.
-    """
-
-    base_url: str = "https://api.openai.com/v1"
-    api_key: str | Callable[[], str] = field(default="", repr=False)
-    model: str = "gpt-4o-mini"
-    connect_s: float = 5.0
-    first_byte_s: float = 60.0
-    idle_s: float = 30.0
-    attempts: int = 3
-    rpm: int = 0
-    tpm: int = 0
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request, and what became known of its reply on the way.
-
-    `learn` is given the reply's headers, by names in lower case, as soon as they are there.
-    """
-
-    path: str
-    body: dict[str, Any]
-    peer: Peer
-    reply: Reply | WholeReply
-    learn: Callable[[Mapping[str, str]], None]
-    sent: bool = False
-    answered: bool = False
-    events: list[str] = field(default_factory=list)
-
-    def trace(self, event: str, _: object) -> None:
-        """Note what httpx does: it tells of a connection opened, not of one used again."""
-        self.events.append(event)
-
-    @property
-    def reused(self) -> bool:
-        """Whether the request went out on a connection that an earlier one had opened."""
-        return bool(self.events) and not any("connect_tcp" in event for event in self.events)
-
-
 class Connection:
     """The way to one API; it serves any number of threads."""
 
     def __init__(
         self,
         settings: ChatSettings,
-        transport: "Transport | None" = None,
+        transport: Transport | None = None,
         timing: Timing = REAL_TIMING,
     ) -> None:
         """Connect to nothing yet. Raises UsageError for a base URL or key that cannot be used."""
-        import httpx
-
         self._settings = settings
         self._timing = timing
         self._base, self._query, host = _endpoint(settings.base_url)
@@ -132,23 +82,14 @@ class Connection:
 
     def listing(self, seconds: float) -> object:
         """What `GET /models` says, as JSON; None where that fails or takes longer."""
-        import httpx
-
-        patience = Patience(seconds, self._timing.monotonic() + seconds, self._timing.monotonic)
+        patience = self._patience(seconds)
         headers = _key_headers(self.use_key())
         request = self._client.build_request(
             "GET", self._url("/models"), headers=headers, timeout=patience
         )
-        body = bytearray()
-        try:
-            with closing(self._client.send(request, stream=True)) as response:
-                for piece in _unpacked(response) if response.is_success else ():
-                    body += piece
-                    if len(body) > _LISTING_BYTES or patience.left() <= 0:
-                        return None
-        except httpx.HTTPError:
-            return None
-        return parsed(bytes(body))
+        with suppress(Failed):
+            return parsed(self._received(request, patience, _LISTING_BYTES))
+        return None
 
     def call(
         self, method: str, path: str, body: Mapping[str, Any] | None, upload: bytes | None
@@ -157,37 +98,36 @@ class Connection:
 
         `upload` goes as the file of a batch. Raises Failed.
         """
-        import httpx
-
-        now, peer = self._timing.monotonic, self.use_key()
-        patience = Patience(_CALL_S, now() + _CALL_S, now)
+        patience = self._patience(_CALL_S)
         request = self._client.build_request(
             method,
             self._url(path),
             json=body,
             data={"purpose": "batch"} if upload else None,
             files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
-            headers=_key_headers(peer),
-            timeout=httpx.Timeout(patience),
+            headers=_key_headers(self.use_key()),
+            timeout=patience,
         )
-        received = bytearray()
-        exchange = Exchange(path, {}, peer, Reply(peer), lambda headers: None)
+        return self._received(request, patience, _CALL_BYTES)
+
+    def _patience(self, seconds: float) -> Patience:
+        now = self._timing.monotonic
+        return Patience(seconds, now() + seconds, now)
+
+    def _received(self, request: httpx.Request, patience: Patience, most: int) -> bytes:
         try:
             with closing(self._client.send(request, stream=True)) as response:
                 if not response.is_success:
-                    raise self._refused(response, peer, patience)
-                for piece in _unpacked(response):
-                    received += piece
-                    if len(received) > _CALL_BYTES:
-                        raise Failed(ChatRejected(f"{peer.host} sent an over-long file"))
+                    raise self._refused(response, self.peer, patience)
+                body = b"".join(_pieces(response, patience, most))
         except httpx.HTTPError as error:
-            raise self._interrupted(error, exchange, patience) from error
-        return bytes(received)
+            raise self._interrupted(error, patience) from error
+        if len(body) > most:
+            raise Failed(ChatRejected(f"{self.peer.host} sent an over-long file"))
+        return body
 
     def exchange(self, exchange: Exchange, patience: Patience) -> Iterator[ChatDelta]:
         """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""
-        import httpx
-
         exchange.sent = True
         try:
             with closing(self._send(exchange, patience)) as response:
@@ -197,14 +137,13 @@ class Connection:
                     raise self._refused(response, exchange.peer, patience)
                 yield from self._read(response, exchange.reply, patience)
         except httpx.HTTPError as error:
-            raise self._interrupted(error, exchange, patience) from error
+            stale = not exchange.answered and exchange.reused
+            raise self._interrupted(error, patience, stale=stale) from error
 
     def _url(self, path: str) -> str:
         return f"{self._base}{path}{self._query}"
 
-    def _send(self, exchange: Exchange, patience: Patience) -> "httpx.Response":
-        import httpx
-
+    def _send(self, exchange: Exchange, patience: Patience) -> httpx.Response:
         settings = self._settings
         request = self._client.build_request(
             "POST",
@@ -222,10 +161,8 @@ class Connection:
         return self._client.send(request, stream=True)
 
     def _read(
-        self, response: "httpx.Response", reply: Reply | WholeReply, patience: Patience
+        self, response: httpx.Response, reply: Reply | WholeReply, patience: Patience
     ) -> Iterator[ChatDelta]:
-        import httpx
-
         pieces = _unpacked(response)
         try:
             for piece in pieces:
@@ -248,25 +185,19 @@ class Connection:
                 for _ in islice(pieces, 2):
                     pass
 
-    def _refused(self, response: "httpx.Response", peer: Peer, patience: Patience) -> Failed:
-        import httpx
-
+    def _refused(self, response: httpx.Response, peer: Peer, patience: Patience) -> Failed:
         body = bytearray()
         patience.shorten(_ERROR_BODY_S)
         with suppress(httpx.HTTPError):  # half an error message is better than none
-            for piece in _unpacked(response):
+            for piece in _pieces(response, patience, _ERROR_BODY_BYTES):
                 body += piece
-                if len(body) > _ERROR_BODY_BYTES or patience.left() <= 0:
-                    break
         problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), peer)
         return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(
-        self, error: "httpx.HTTPError", exchange: Exchange, patience: Patience
+        self, error: httpx.HTTPError, patience: Patience, *, stale: bool = False
     ) -> Failed:
         """What a failure of the connection means; httpx's own words may hold what was sent."""
-        import httpx
-
         host = self.peer.host
         if patience.left() <= SHORTEST_WAIT_S:
             hint = "raise chat.deadline, or name a faster model: chat.model"
@@ -283,7 +214,7 @@ class Connection:
         broken = isinstance(error, httpx.DecodingError)
         happened = "cannot be decoded" if broken else "ended before it was complete"
         unread = ChatUnavailable(f"the reply of {host} {happened}", "try again later")
-        return Failed(unread, retry=True, stale=not exchange.answered and exchange.reused)
+        return Failed(unread, retry=True, stale=stale)
 
 
 def _key_headers(peer: Peer) -> dict[str, str]:
@@ -294,19 +225,27 @@ def _key_headers(peer: Peer) -> dict[str, str]:
     )
 
 
-def _unpacked(response: "httpx.Response") -> Iterator[bytes]:
+def _unpacked(response: httpx.Response) -> Iterator[bytes]:
     """The pieces of a body. Raises DecodingError for one packed as was not asked for."""
-    import httpx
-
     if response.headers.get("content-encoding", "").lower() not in _ENCODINGS:
         raise httpx.DecodingError("")
     yield from response.iter_bytes()
 
 
-def _open_transport(url: str) -> "Transport":
-    """A transport through the environment's proxy, if there is one for this host."""
-    import httpx
+def _pieces(response: httpx.Response, patience: Patience, most: int) -> Iterator[bytes]:
+    """The pieces of a body, until there are more bytes than that. Raises ReadTimeout when late."""
+    size = 0
+    for piece in _unpacked(response):
+        yield piece
+        size += len(piece)
+        if size > most:
+            return
+        if patience.left() <= 0:
+            raise httpx.ReadTimeout("")
 
+
+def _open_transport(url: str) -> Transport:
+    """A transport through the environment's proxy, if there is one for this host."""
     limits = httpx.Limits(keepalive_expiry=_KEEP_ALIVE_S)
     try:
         return httpx.HTTPTransport(proxy=_proxy(url), limits=limits)

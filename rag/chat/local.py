@@ -10,7 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -18,7 +18,8 @@ from pathlib import Path
 from threading import Lock, Timer
 
 from ingest.errors import UsageError
-from rag.chat.client import ChatOptions, ChatSettings, OpenAIChat, Timing
+from rag.chat.client import DEFAULT_OPTIONS, ChatOptions, ChatSettings, Deltas, OpenAIChat
+from rag.chat.patience import REAL_TIMING, Timing
 from rag.errors import ChatError, ChatIncomplete, ChatUnavailable
 from rag.types import ChatDelta, Message
 
@@ -27,8 +28,6 @@ _LAST_BREATH_S = 0.1
 _SERVER = Path(__file__).with_name("llama_server.py")
 _CONTEXT_STEP = 256  # tokens: llama.cpp rounds a window up to it
 _SPARE = 4 / 3  # what a model's own vocabulary may count more than ours does
-_DEFAULT_OPTIONS = ChatOptions()
-_REAL_TIMING = Timing()
 
 
 def window_for(tokens: int) -> int:
@@ -51,21 +50,15 @@ class LocalChat:
     not installed.
     """
 
-    def __init__(self, file: Path, window: int, timing: Timing = _REAL_TIMING) -> None:
+    def __init__(self, file: Path, window: int, timing: Timing = REAL_TIMING) -> None:
+        self.name = file.name
         self._file = _checked(file)
         self._window = window
         self._timing = timing
         self._lock = Lock()
         self._served: _Served | None = None
 
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self._file.name
-
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Generator[ChatDelta, None, None]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. Loading the model counts against the deadline."""
         begun = self._timing.monotonic()
         if self._served is None:

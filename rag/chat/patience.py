@@ -13,7 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ssl import SSLContext
 from threading import Condition
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from httpcore import NetworkBackend, NetworkStream
 
 SHORTEST_WAIT_S = 0.001  # a time-out of 0 would mean "do not block" to a socket
 
@@ -43,7 +46,7 @@ class Patience(float):
     seconds: float
     deadline: float
     clock: Callable[[], float]
-    stream: "_Stream | None"
+    stream: "NetworkStream | None"
     over: bool
 
     def __new__(cls, seconds: float, deadline: float, clock: Callable[[], float]) -> "Patience":
@@ -82,25 +85,10 @@ class Patience(float):
                 socket.socket.shutdown(wire, socket.SHUT_RDWR)
 
 
-class _Stream(Protocol):
-    """The network stream of httpcore, which httpx stands on."""
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes: ...
-    def write(self, buffer: bytes, timeout: float | None = None) -> None: ...
-    def close(self) -> None: ...
-    def start_tls(
-        self,
-        ssl_context: SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> "_Stream": ...
-    def get_extra_info(self, info: str) -> Any: ...
-
-
 class _Socket:
-    """A network stream whose waits follow `Patience`."""
+    """A network stream of httpcore, which httpx stands on, whose waits follow `Patience`."""
 
-    def __init__(self, stream: _Stream) -> None:
+    def __init__(self, stream: "NetworkStream") -> None:
         self._stream = stream
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
@@ -126,23 +114,10 @@ class _Socket:
         return self._stream.get_extra_info(info)
 
 
-class _Backend(Protocol):
-    """What opens network streams in httpcore."""
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> _Stream: ...
-
-
 class _BoundedBackend:
     """Opens network streams as `_Socket`s."""
 
-    def __init__(self, backend: _Backend) -> None:
+    def __init__(self, backend: "NetworkBackend") -> None:
         self._backend = backend
 
     def connect_tcp(

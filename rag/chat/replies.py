@@ -11,16 +11,15 @@ from contextlib import suppress
 from hashlib import blake2b, sha256, shake_256
 from pathlib import Path
 from secrets import token_bytes
-from threading import Lock
+from typing import Any
 
-from rag.sidecar import open_sidecar
+from rag.sidecar import Sidecar
 
 KEPT_REPLIES = "answers.sqlite"
 
 _NONCE_BYTES = 16
 _TAG_BYTES = 16
 _BUSY_S = 1.0
-_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _SCHEMA = (
     "PRAGMA synchronous = NORMAL",
     "PRAGMA journal_mode = WAL",
@@ -51,10 +50,8 @@ class KeptReplies:
     """
 
     def __init__(self, path: Path, most_bytes: int) -> None:
-        self._path = path
+        self._file = Sidecar(path, _BUSY_S, is_renewed=True)
         self._most_bytes = most_bytes
-        self._lock = Lock()
-        self._connection: sqlite3.Connection | None = None
 
     def get(self, secret: bytes) -> str | None:
         """The text kept under a secret."""
@@ -68,31 +65,12 @@ class KeptReplies:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._close()
+        self._file.close()
 
-    def _run(self, sql: str, *values: object) -> list[tuple[bytes]]:
-        with self._lock:
-            try:
-                if self._connection is None:
-                    self._connection = open_sidecar(self._path, _BUSY_S, _SCHEMA)
-                return self._connection.execute(sql, values).fetchall()
-            except (sqlite3.Error, OSError) as error:
-                self._close()
-                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                    _remove(self._path)
-                return []
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-def _remove(path: Path) -> None:
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        with suppress(OSError):
-            path.with_name(name).unlink()
+    def _run(self, sql: str, *values: object) -> list[Any]:
+        with suppress(sqlite3.Error, OSError):
+            return self._file.run(_SCHEMA, sql, *values)
+        return []
 
 
 def _id(secret: bytes) -> bytes:

@@ -7,22 +7,19 @@ it, and no others.
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from hashlib import sha256
 from threading import Lock
 
 from rag.chat.cancel import Cancellation
-from rag.chat.client import ChatModel, ChatOptions
+from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas
 from rag.chat.replies import KeptReplies
 from rag.types import ChatDelta, Message, Usage
 
 # Options of how a reply comes. All others shape it.
 _MANNER = {"deadline_s", "begin_s", "stream", "batch", "within", "cancellation", "fence"}
-_DEFAULT_OPTIONS = ChatOptions()
-
-Deltas = Generator[ChatDelta, None, None]
 
 
 class ReusingChat:
@@ -32,20 +29,14 @@ class ReusingChat:
     """
 
     def __init__(self, chat: ChatModel, place: str, kept: KeptReplies) -> None:
+        self.name = chat.name
         self._chat = chat
         self._place = place
         self._kept = kept
         self._lock = Lock()
         self._flights: dict[bytes, _Flight] = {}
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._chat.name
-
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _DEFAULT_OPTIONS
-    ) -> Deltas:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. A reply that others wait for goes on when one of them leaves."""
         secret = request_secret(f"{self._place} {self.name}", messages, options)
         flight = self._join(secret, lambda own: self._replies(secret, messages, own), options)
@@ -69,11 +60,8 @@ class ReusingChat:
                 pieces.append(delta)
                 yield delta
         # What a limit cut off, or another than the model itself gave, is no reply to keep.
-        if (
-            pieces
-            and pieces[-1].finish_reason == "stop"
-            and not any(piece.notice for piece in pieces)
-        ):
+        whole = bool(pieces) and pieces[-1].finish_reason == "stop"
+        if whole and not any(piece.notice for piece in pieces):
             self._kept.put(secret, _packed(pieces))
 
     def _join(

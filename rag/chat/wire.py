@@ -5,7 +5,7 @@ wrong inside a reply is raised as a `Failed` (rag/chat/failures.py).
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,10 +16,38 @@ from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message, Usage
 
+EMBEDDING_HINT = "check embedding.base_url and embedding.model"
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
 MAX_BODY_BYTES = 16 << 20  # a long reasoning stream holds about 300 bytes for each token
+
+# Why there may be none, by the finish reason, and what mends it.
+_NO_ANSWERS = {
+    "content_filter": (": the API's content filter stopped it", "put the question differently"),
+    "length": (": its reasoning used up all tokens", "raise chat.max_tokens"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSettings:
+    """Where the API is and how long it may take; times are in seconds.
+
+    `first_byte_s` bounds the wait for a streamed reply's first byte, `idle_s` each wait after it;
+    a reply that is not streamed is bounded by the deadline alone. `rpm` and `tpm` are requests and
+    tokens a minute, 0 for what the API tells. An `api_key` that may change is a function: it is
+    asked before each request, and a refused key is tried again if it has changed.
+    """
+
+    base_url: str = "https://api.openai.com/v1"
+    api_key: str | Callable[[], str] = field(default="", repr=False)
+    model: str = "gpt-4o-mini"
+    connect_s: float = 5.0
+    first_byte_s: float = 60.0
+    idle_s: float = 30.0
+    attempts: int = 3
+    rpm: int = 0
+    tpm: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,62 +125,48 @@ def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def read_vectors(payload: Mapping[str, Any], host: str, count: int) -> list[list[float]]:
+    """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
+    data = payload.get("data")
+    rows = [*map(_mapping, data)] if isinstance(data, list) else []
+    rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
+    vectors = [row.get("embedding") for row in rows]
+    sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
+    if len(vectors) != count or len(sound) != count or len({*map(len, sound)}) != 1:
+        raise Failed(ChatRejected(f"{host} sent no vector for each text", EMBEDDING_HINT))
+    return sound
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 class WholeReply:
-    """A reply of one JSON object, read whole; `payload` is it at the end."""
+    """A reply of one JSON object, read whole, which `take` is given at the end."""
 
     text = ""
     complete = ended = full = False
 
-    def __init__(self, peer: Peer) -> None:
-        self.payload: Mapping[str, Any] = {}
+    def __init__(self, peer: Peer, take: Callable[[Mapping[str, Any]], None], hint: str) -> None:
         self._peer = peer
+        self._take = take
+        self._hint = hint
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> Iterator[ChatDelta]:
         """Take a piece of it; nothing is yielded. Raises Failed."""
         self._bytes += data
         if len(self._bytes) > MAX_VECTOR_BYTES:
-            raise self._failed("sent an over-long reply")
+            raise Failed(ChatRejected(f"{self._peer.host} sent an over-long reply", self._hint))
         yield from ()
 
     def end(self) -> Iterator[ChatDelta]:
         """Take its end. Raises Failed."""
-        self.payload = _mapping(parsed(bytes(self._bytes)))
-        if self.payload.get("error"):
-            raise failure_inside(self.payload, self._peer)
+        payload = _mapping(parsed(bytes(self._bytes)))
+        if payload.get("error"):
+            raise failure_inside(payload, self._peer)
+        self._take(payload)
         yield from ()
-
-    def _failed(self, happened: str) -> Failed:
-        return Failed(ChatRejected(f"{self._peer.host} {happened}", BASE_URL_HINT))
-
-
-class EmbeddingReply(WholeReply):
-    """A reply with vectors: at its end `vectors` gets one for each of `count` texts."""
-
-    def __init__(self, peer: Peer, count: int, vectors: list[list[float]]) -> None:
-        super().__init__(peer)
-        self._count = count
-        self._vectors = vectors
-
-    def end(self) -> Iterator[ChatDelta]:
-        """Take its end. Raises Failed."""
-        yield from super().end()
-        data = self.payload.get("data")
-        rows = [*map(_mapping, data)] if isinstance(data, list) else []
-        rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
-        vectors = [row.get("embedding") for row in rows]
-        sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
-        if len(vectors) != self._count or len(sound) != self._count or len({*map(len, sound)}) != 1:
-            raise self._failed("sent no vector for each text")
-        self._vectors += sound
-
-    def _failed(self, happened: str) -> Failed:
-        hint = "check embedding.base_url and embedding.model"
-        return Failed(ChatRejected(f"{self._peer.host} {happened}", hint))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class Reply:
@@ -296,16 +310,39 @@ class Reply:
 
     def _no_answer(self) -> Failed:
         if self._refusal:
-            told = f"{NO_ANSWER}: it refused: {clean(self._refusal, self._peer.key)}"
-            return Failed(ChatRejected(told, "put the question differently"))
-        if self.finish_reason == "content_filter":
-            told = f"{NO_ANSWER}: the API's content filter stopped it"
-            return Failed(ChatRejected(told, "put the question differently"))
-        if self.finish_reason == "length":
-            told = f"{NO_ANSWER}: its reasoning used up all tokens"
-            return Failed(ChatRejected(told, "raise chat.max_tokens"))
-        hint = "ask again, lower prompt.budget, or name another model with chat.model"
-        return Failed(ChatRejected(NO_ANSWER, hint))
+            told = f": it refused: {clean(self._refusal, self._peer.key)}"
+            return Failed(ChatRejected(f"{NO_ANSWER}{told}", "put the question differently"))
+        told, hint = _NO_ANSWERS.get(
+            self.finish_reason or "",
+            ("", "ask again, lower prompt.budget, or name another model with chat.model"),
+        )
+        return Failed(ChatRejected(f"{NO_ANSWER}{told}", hint))
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request, and what became known of its reply on the way.
+
+    `learn` is given the reply's headers, by names in lower case, as soon as they are there.
+    """
+
+    path: str
+    body: dict[str, Any]
+    peer: Peer
+    reply: Reply | WholeReply
+    learn: Callable[[Mapping[str, str]], None]
+    sent: bool = False
+    answered: bool = False
+    events: list[str] = field(default_factory=list)
+
+    def trace(self, event: str, _: object) -> None:
+        """Note what httpx does: it tells of a connection opened, not of one used again."""
+        self.events.append(event)
+
+    @property
+    def reused(self) -> bool:
+        """Whether the request went out on a connection that an earlier one had opened."""
+        return bool(self.events) and not any("connect_tcp" in event for event in self.events)
 
 
 def _content_text(content: object) -> str:

@@ -1,65 +1,38 @@
 """`rag ask` and `rag search`."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import Annotated
 
 import typer
 
+from rag import render
 from rag.commands.console import Output, Reported, read_question, show_answer
-from rag.commands.options import (
-    Budget,
-    Common,
-    Extractive,
-    Filters,
-    K,
-    Model,
-    NoCache,
-    QuestionText,
-    Strict,
-    asking_flags,
-)
-
-if TYPE_CHECKING:
-    from rag.settings.config import Settings
+from rag.commands.options import Asking, Common, Filters, K, QuestionText
+from rag.settings.config import Settings
 
 ABSTAINED = 10
 
 
 def ask(
     common: Common,
+    asking: Asking,
     question: QuestionText = "",
-    k: K = None,
-    budget: Budget = None,
-    filters: Filters = None,
-    model: Model = None,
-    extractive: Extractive = False,
-    strict: Strict = False,
     no_stream: Annotated[bool, typer.Option("--no-stream", help="Print when complete.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show how it was found.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be sent and its cost; send nothing.")
     ] = False,
-    no_cache: NoCache = False,
     fail_on_abstain: Annotated[
         bool, typer.Option("--fail-on-abstain", help="Exit with 10 when there is no answer.")
     ] = False,
 ) -> None:
     """Answer a question from the documents, with the exact words each sentence rests on."""
-    from ingest.filters import parse_filters
-    from rag import render
-    from rag.context import Question
-
     output = common.output
-    settings = common.settings(asking_flags(k, budget, model, no_cache=no_cache))
-    request = Question(
-        read_question(question),
-        filters=parse_filters(filters or ()),
-        extractive=extractive or not settings.chat_configured,
-        strict=strict,
-        stream=not no_stream,
-    )
+    settings = common.settings(asking.flags)
+    request = replace(asking.question(read_question(question), settings), stream=not no_stream)
     with common.open_app(settings) as opened:
-        note_answerer(settings, output, extractive=extractive)
+        note_answerer(settings, output, extractive=asking.extractive)
         if dry_run:
             previewed = opened.preview(request)
             if explain:
@@ -80,7 +53,6 @@ def search(
     from time import perf_counter
 
     from ingest.filters import parse_filters
-    from rag.render import passages_json, passages_text
 
     text = read_question(question)
     with common.open_app(common.settings({"retrieval.k": k})) as opened:
@@ -89,13 +61,13 @@ def search(
         milliseconds = round((perf_counter() - start) * 1000, 2)
     data = {
         "question": text,
-        "passages": passages_json(passages),
+        "passages": render.passages_json(passages),
         "timings_ms": {"retrieve": milliseconds, "total": milliseconds},
     }
-    common.output.result(data, passages_text(passages) or "No passage matches.")
+    common.output.result(data, render.passages_text(passages) or "No passage matches.")
 
 
-def note_answerer(settings: "Settings", output: Output, *, extractive: bool) -> None:
+def note_answerer(settings: Settings, output: Output, *, extractive: bool) -> None:
     """Say in one line who answers, where that is not what the person may expect."""
     if not extractive and not settings.chat_configured:
         output.note(

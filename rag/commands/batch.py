@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,22 +10,12 @@ import typer
 
 from rag.commands.ask import note_answerer
 from rag.commands.console import Output, progress_bar
-from rag.commands.options import (
-    Budget,
-    Common,
-    Extractive,
-    Filters,
-    K,
-    Model,
-    NoCache,
-    Strict,
-    asking_flags,
-)
+from rag.commands.options import Asking, Common
+from rag.settings.config import Settings
 
 if TYPE_CHECKING:
     from rag.batch.provider import Work
     from rag.batch.report import BatchReport
-    from rag.settings.config import Settings
 
 SOME_QUESTIONS_FAILED = 7
 
@@ -33,6 +24,7 @@ Action = Literal["submit", "status", "collect"]
 
 def batch(
     common: Common,
+    asking: Asking,
     questions: Annotated[
         str, typer.Argument(metavar="QUESTIONS", help="Lines of JSON; `-` reads standard input.")
     ],
@@ -45,27 +37,15 @@ def batch(
     provider: Annotated[
         Action | None, typer.Option("--provider", help="Use the API's own batch endpoint.")
     ] = None,
-    k: K = None,
-    budget: Budget = None,
-    filters: Filters = None,
-    model: Model = None,
-    extractive: Extractive = False,
-    strict: Strict = False,
-    no_cache: NoCache = False,
 ) -> None:
     """Answer many questions into a file of JSON lines, resumable whenever it is stopped."""
-    from ingest.filters import parse_filters
     from rag.batch.provider import Work
     from rag.batch.questions import read_questions
-    from rag.context import Question
 
-    flags = asking_flags(k, budget, model, no_cache=no_cache)
-    settings = common.settings({**flags, "chat.concurrency": jobs})
-    extractive = extractive or not settings.chat_configured
-    _check(settings, max_cost, provider, extractive=extractive)
-    note_answerer(settings, common.output, extractive=extractive)
-    conditions = parse_filters(filters or ())
-    like = Question("", conditions, extractive=extractive, strict=strict, batch=True)
+    settings = common.settings({**asking.flags, "chat.concurrency": jobs})
+    like = replace(asking.question("", settings), batch=True)
+    _check(settings, max_cost, provider, extractive=like.extractive)
+    note_answerer(settings, common.output, extractive=like.extractive)
     work = Work(settings, read_questions(questions, like), out, resume)
     with _kept(common.output, out):
         if provider is None:
@@ -87,8 +67,6 @@ def _run(common: Common, work: "Work", max_cost: float | None) -> "BatchReport":
 
 
 def _provide(output: Output, work: "Work", action: Action) -> None:
-    from dataclasses import asdict
-
     from rag.batch.provider import collect, look_up, submit
 
     if action == "collect":
@@ -110,8 +88,6 @@ def _provide(output: Output, work: "Work", action: Action) -> None:
 
 def _finish(output: Output, report: "BatchReport") -> None:
     """Say what was done, and by the exit code whether it was all."""
-    from dataclasses import asdict
-
     from rag.batch.report import report_text
 
     output.result(asdict(report), report_text(report))
@@ -131,7 +107,7 @@ def _kept(output: Output, out: Path) -> Iterator[None]:
 
 
 def _check(
-    settings: "Settings", max_cost: float | None, provider: Action | None, *, extractive: bool
+    settings: Settings, max_cost: float | None, provider: Action | None, *, extractive: bool
 ) -> None:
     """Refuse what cannot be kept to. Raises UsageError."""
     from ingest.errors import UsageError

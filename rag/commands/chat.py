@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,8 +11,10 @@ import typer
 
 from ingest.errors import RagError, UsageError
 from rag.commands.ask import note_answerer
-from rag.commands.console import Reported, report, show_answer
-from rag.commands.options import Budget, Common, Extractive, Filters, K, Model, Strict
+from rag.commands.console import Output, Reported, report, show_answer
+from rag.commands.options import Asking, Common
+from rag.render import explain_text, place, printable
+from rag.settings.config import find_store
 
 if TYPE_CHECKING:
     from rag.app import App
@@ -29,12 +32,7 @@ _HELP = """\
 
 def chat(
     common: Common,
-    k: K = None,
-    budget: Budget = None,
-    filters: Filters = None,
-    model: Model = None,
-    extractive: Extractive = False,
-    strict: Strict = False,
+    asking: Asking,
     session: Annotated[
         str, typer.Option(metavar="NAME", help="Keep the turns; continue those of this name.")
     ] = "",
@@ -42,12 +40,9 @@ def chat(
     list_sessions: Annotated[bool, typer.Option("--list", help="List the sessions kept.")] = False,
 ) -> None:
     """Ask several questions in turn; a follow-up is understood in context."""
-    from ingest.filters import parse_filters
-    from rag.context import Question
     from rag.conversation.session import Session, saved_sessions
-    from rag.settings.config import find_store
 
-    settings = common.settings({"retrieval.k": k, "prompt.budget": budget, "chat.model": model})
+    settings = common.settings(asking.flags)
     folder = find_store(settings)
     if list_sessions:
         _show_sessions(common, folder)
@@ -57,59 +52,52 @@ def chat(
         if not kept:
             raise UsageError("no session is kept here", "begin one: `rag chat --session NAME`")
         session = kept[0].name
-    template = Question(
-        "",
-        filters=parse_filters(filters or ()),
-        extractive=extractive or not settings.chat_configured,
-        strict=strict,
-    )
+    template = asking.question("", settings)
     with common.open_app(settings) as opened:
-        note_answerer(settings, common.output, extractive=extractive)
-        _Chat(common, opened, Session(folder, session), template).run()
+        note_answerer(settings, common.output, extractive=asking.extractive)
+        _Chat(common.output, opened, Session(folder, session), template).run()
 
 
+@dataclass(slots=True)
 class _Chat:
     """A conversation at a terminal or from a pipe."""
 
-    def __init__(
-        self, common: Common, app: "App", session: "Session", template: "Question"
-    ) -> None:
-        self._output = common.output
-        self._app = app
-        self._session = session
-        self._template = template
-        self._trace: Mapping[str, Any] = {}
-        self._failure: RagError | None = None
-        self._at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    output: Output
+    app: "App"
+    session: "Session"
+    template: "Question"
+    trace: Mapping[str, Any] = field(default_factory=dict)
+    failure: RagError | None = None
+    at_terminal: bool = field(default_factory=lambda: sys.stdin.isatty() and sys.stdout.isatty())
 
     def run(self) -> None:
         """Answer line by line to the end of the input. From a pipe, the last failure is raised."""
-        if self._at_terminal:
+        if self.at_terminal:
             import readline  # noqa: F401  # importing it gives `input` its line editing
 
-            self._output.note("Ask a question; /help lists the commands, Ctrl-D ends.")
-        if self._session.rows:
-            self._output.note(f"continuing after {len(self._session.rows)} turns")
+            self.output.note("Ask a question; /help lists the commands, Ctrl-D ends.")
+        if self.session.rows:
+            self.output.note(f"continuing after {len(self.session.rows)} turns")
         for line in self._lines():
             if line.partition(" ")[0] in ("/quit", "/exit"):
                 break
             try:
                 self._take(line)
             except KeyboardInterrupt as stop:
-                if not self._at_terminal or stop.args:
+                if not self.at_terminal or stop.args:
                     raise
-                self._output.note("\ncancelled")
+                self.output.note("\ncancelled")
             except RagError as error:
-                self._failure = Reported(error)
+                self.failure = Reported(error)
                 report(error)
-        if self._failure and not self._at_terminal:
-            raise self._failure
+        if self.failure and not self.at_terminal:
+            raise self.failure
 
     def _lines(self) -> Iterator[str]:
         """What is typed or piped, line by line, without empty lines."""
         while True:
             try:
-                line = input("> ") if self._at_terminal else sys.stdin.readline()
+                line = input("> ") if self.at_terminal else sys.stdin.readline()
             except KeyboardInterrupt as stop:
                 if stop.args:
                     raise
@@ -118,7 +106,7 @@ class _Chat:
             except EOFError:
                 print()
                 return
-            if not line and not self._at_terminal:
+            if not line and not self.at_terminal:
                 return
             if line.strip():
                 yield line.strip()
@@ -128,48 +116,43 @@ class _Chat:
         if not line.startswith("/"):
             self._ask(line)
         elif name == "/new":
-            self._session.begin_anew()
-            self._output.note("a new conversation begins")
+            self.session.begin_anew()
+            self.output.note("a new conversation begins")
         elif name == "/save":
-            self._session.keep(argument.strip())
-            self._output.note(f"kept as {argument.strip()}")
+            self.session.keep(argument.strip())
+            self.output.note(f"kept as {argument.strip()}")
         elif name == "/sources":
             self._show_sources()
         elif name == "/explain":
-            self._explain()
+            self._say(explain_text(self.trace) if self.trace else "no answer yet")
         elif name == "/help":
             self._say(_HELP)
         else:
             raise UsageError(f"no such command: {name}", "/help lists the commands")
 
     def _ask(self, text: str) -> None:
-        from dataclasses import replace
-
-        question = replace(self._template, text=text, history=self._session.history)
-        events = self._watched(self._app.ask_stream(question))
-        answer, error = show_answer(events, self._output, explain=False)
+        question = replace(self.template, text=text, history=self.session.history)
+        events = self._watched(self.app.ask_stream(question))
+        answer, error = show_answer(events, self.output, explain=False)
         if error:
-            self._failure = Reported(error)
+            self.failure = Reported(error)
         if answer.status in ("answered", "abstained"):
-            self._session.add(answer)
+            self.session.add(answer)
 
     def _watched(self, events: Iterator["Event"]) -> Iterator["Event"]:
         """The same events; what was understood is said, and how it was found kept."""
-        from rag.render import printable
         from rag.types import Retrieved
 
         for event in events:
             if isinstance(event, Retrieved):
-                self._trace = event.trace
+                self.trace = event.trace
                 if "standalone" in event.trace:
-                    self._output.note(f"understood as: {printable(event.trace['standalone'])}")
+                    self.output.note(f"understood as: {printable(event.trace['standalone'])}")
             yield event
 
     def _show_sources(self) -> None:
-        from rag.render import place, printable
-
         lines = []
-        for citation in self._session.citations:
+        for citation in self.session.citations:
             span = f"--span {citation.start}:{citation.end}"
             lines += [
                 f"[{citation.number}] {place(citation)}",
@@ -178,21 +161,13 @@ class _Chat:
             ]
         self._say("\n".join(lines) or "no answer with citations yet")
 
-    def _explain(self) -> None:
-        from rag.render import explain_text
-
-        self._say(explain_text(self._trace) if self._trace else "no answer yet")
-
     def _say(self, text: str) -> None:
         """What a command of the conversation was asked for; lines of JSON stay alone."""
-        print(text, file=sys.stderr if self._output.as_json else sys.stdout)
+        print(text, file=sys.stderr if self.output.as_json else sys.stdout)
 
 
 def _show_sessions(common: Common, folder: Path) -> None:
-    from dataclasses import asdict
-
     from rag.conversation.session import saved_sessions
-    from rag.render import printable
 
     kept = saved_sessions(folder)
     lines = [

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import RagError, UsageError
+from rag import render
+from rag.types import Answer, Event, Finished, Retrieved, SentenceDone, Working
 
 if TYPE_CHECKING:
     from rich.status import Status
 
     from ingest.sync import Progress
-    from rag.types import Answer, Event, Finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +45,12 @@ class Reported(RagError):
 
 def report(error: RagError) -> int:
     """Show an error in at most two lines, as JSON where that was asked for."""
-    from rag.render import error_json
-
     if isinstance(error, Reported):
         return error.code
     if "--json" in sys.argv:
-        print(json.dumps(error_json(error), ensure_ascii=False))
+        print(json.dumps(render.error_json(error), ensure_ascii=False))
     _print_error(error)
-    if _is_verbose():
+    if "-v" in sys.argv or "--verbose" in sys.argv:
         import traceback
 
         traceback.print_exception(error)
@@ -59,15 +58,9 @@ def report(error: RagError) -> int:
 
 
 def _print_error(error: RagError) -> None:
-    from rag.render import printable
-
-    print(f"rag: {printable(error.message)}", file=sys.stderr)
+    print(f"rag: {render.printable(error.message)}", file=sys.stderr)
     if error.hint:
-        print(f"     {printable(error.hint)}", file=sys.stderr)
-
-
-def _is_verbose() -> bool:
-    return any(flag in sys.argv for flag in ("-v", "--verbose"))
+        print(f"     {render.printable(error.hint)}", file=sys.stderr)
 
 
 def read_question(argument: str) -> str:
@@ -98,11 +91,9 @@ def asked_range(
 
 
 def show_answer(
-    events: Iterator["Event"], output: Output, *, explain: bool
-) -> tuple["Answer", RagError | None]:
+    events: Iterator[Event], output: Output, *, explain: bool
+) -> tuple[Answer, RagError | None]:
     """Print an answer as it comes, sentence by checked sentence; return it with its failure."""
-    from rag import render
-
     finished = _show_events(events, output, explain=explain)
     answer, error = finished.answer, finished.error
     if output.as_json:
@@ -117,11 +108,8 @@ def show_answer(
     return answer, error
 
 
-def _show_events(events: Iterator["Event"], output: Output, *, explain: bool) -> "Finished":
+def _show_events(events: Iterator[Event], output: Output, *, explain: bool) -> Finished:
     """Print what there is to see on the way to the last event."""
-    from rag import render
-    from rag.types import Finished, Retrieved, SentenceDone, Working
-
     shown = 0
     styled = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     with _status_line(output) as say:

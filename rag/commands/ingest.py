@@ -10,6 +10,8 @@ import typer
 from ingest.errors import RagError
 from rag.commands.console import Output, progress_bar, report
 from rag.commands.options import Common
+from rag.render import printable, report_json, report_text
+from rag.settings.config import find_store
 
 if TYPE_CHECKING:
     from ingest.sync import SyncReport
@@ -38,8 +40,6 @@ def ingest(
     """
     from ingest.sync import roots, sync
     from rag.app import own_embedder, sync_settings
-    from rag.render import printable, report_json, report_text
-    from rag.settings.config import find_store
 
     output = common.output
     settings = common.settings({"ingest.jobs": jobs, "ingest.ocr": ocr})

@@ -1,8 +1,11 @@
 """What is installed and how it is set: `rag doctor` and `rag config`."""
 
+from dataclasses import asdict
+
 import typer
 
 from rag.commands.options import Common
+from rag.settings.config import setting_names, setting_value
 
 
 def doctor(common: Common) -> None:
@@ -12,23 +15,16 @@ def doctor(common: Common) -> None:
     results = checks(common.settings())
     lines = []
     for check in results:
-        lines.append(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.detail}")
-        if check.hint and not check.passed:
+        lines.append(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.detail}")
+        if check.hint and not check.ok:
             lines.append(f"     {check.hint}")
-    data = {
-        "checks": [
-            {"name": c.name, "ok": c.passed, "detail": c.detail, "hint": c.hint} for c in results
-        ]
-    }
-    common.output.result(data, "\n".join(lines))
-    if not all(check.passed for check in results):
+    common.output.result({"checks": [asdict(check) for check in results]}, "\n".join(lines))
+    if not all(check.ok for check in results):
         raise typer.Exit(1)
 
 
 def config_show(common: Common) -> None:
     """All settings, their values, and where each comes from; a key is never shown."""
-    from rag.settings.config import setting_names, setting_value
-
     settings = common.settings()
     rows = [
         (name, setting_value(settings, name), settings.origins.get(name, "default"))

@@ -5,7 +5,11 @@ from typing import Annotated
 
 import typer
 
+from ingest.errors import UsageError
 from rag.commands.options import Common
+from rag.settings.config import OPENAI_URL
+from rag.settings.keys import drop_key, keep_key
+from rag.settings.sources import user_folder
 
 BaseUrl = Annotated[
     str | None, typer.Option("--base-url", metavar="URL", help="The API that the key is for.")
@@ -16,8 +20,6 @@ def config_set_key(common: Common, base_url: BaseUrl = None) -> None:
     """Put an API key away, in the system's keyring or a private file; it is read from a prompt or
     from standard input, never from the command line.
     """
-    from rag.settings.keys import keep_key
-    from rag.settings.sources import user_folder
 
     address = _address(common, base_url)
     place = keep_key(user_folder(), address, _read_key(address))
@@ -28,9 +30,6 @@ def config_set_key(common: Common, base_url: BaseUrl = None) -> None:
 
 def config_unset_key(common: Common, base_url: BaseUrl = None) -> None:
     """Forget the API key of a base URL."""
-    from rag.settings.keys import drop_key
-    from rag.settings.sources import user_folder
-
     address = _address(common, base_url)
     drop_key(user_folder(), address)
     common.output.result({"base_url": address}, f"the key of {address} is forgotten")
@@ -38,9 +37,6 @@ def config_unset_key(common: Common, base_url: BaseUrl = None) -> None:
 
 def _address(common: Common, base_url: str | None) -> str:
     """The base URL a key is for; one that only a project's file names has to be said by hand."""
-    from ingest.errors import UsageError
-    from rag.settings.config import OPENAI_URL
-
     settings = common.settings()
     if base_url is None and settings.from_project("chat.base_url"):
         raise UsageError(

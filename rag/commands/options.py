@@ -3,26 +3,24 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 
 import typer
 
 from rag.commands.console import Output
+from rag.settings.config import Settings, find_store, load_settings
 
 if TYPE_CHECKING:
     from ingest.store import Store
     from rag.app import App
-    from rag.settings.config import Settings
+    from rag.context import Question
 
 K = Annotated[int | None, typer.Option("-k", min=1, help="How many passages at most.")]
-Budget = Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")]
-Model = Annotated[str | None, typer.Option(help="The chat model.")]
 Extractive = Annotated[bool, typer.Option("--extractive", help="Use no chat API.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="Use and keep no chat reply.")]
 Filters = Annotated[
     list[str] | None,
     typer.Option("--filter", metavar="KEY=VALUE", help="Only documents with this; repeatable."),
@@ -30,48 +28,69 @@ Filters = Annotated[
 QuestionText = Annotated[str, typer.Argument(help="The question; `-` reads standard input.")]
 QuestionSet = Annotated[Path, typer.Argument(metavar="SET", help="A folder or a file.")]
 
-_COMMON: Mapping[str, tuple[Any, Any]] = {
-    "store": (
-        Annotated[
-            str | None,
-            typer.Option("--store", metavar="DIR", help="The store; default: nearest .rag/."),
-        ],
-        None,
-    ),
-    "config": (
-        Annotated[
-            Path | None,
-            typer.Option("--config", metavar="FILE", help="Read this instead of rag.toml."),
-        ],
-        None,
-    ),
-    "verbose": (
-        Annotated[bool, typer.Option("--verbose", "-v", help="Details and tracebacks.")],
-        False,
-    ),
-    "quiet": (
-        Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")],
-        False,
-    ),
-    "as_json": (Annotated[bool, typer.Option("--json", help="Print one JSON object.")], False),
-}
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """The options of every command that asks."""
+
+    k: K = None
+    budget: Annotated[int | None, typer.Option(min=1, help="Tokens of prompt and answer.")] = None
+    filters: Filters = None
+    model: Annotated[str | None, typer.Option(help="The chat model.")] = None
+    extractive: Extractive = False
+    strict: Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")] = False
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Use and keep no chat reply.")] = (
+        False
+    )
+
+    @property
+    def flags(self) -> Mapping[str, Any]:
+        """The settings behind these options."""
+        return {
+            "retrieval.k": self.k,
+            "prompt.budget": self.budget,
+            "chat.model": self.model,
+            "cache.answers": False if self.no_cache else None,
+        }
+
+    def question(self, text: str, settings: Settings) -> "Question":
+        """The question as these options and the settings have it asked."""
+        from ingest.filters import parse_filters
+        from rag.context import Question
+
+        return Question(
+            text,
+            filters=parse_filters(self.filters or ()),
+            extractive=self.extractive or not settings.chat_configured,
+            strict=self.strict,
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """The options that every command has; `output` speaks as two of them ask, `command` is who
-    asks.
-    """
+    """The options that every command has; `command` is who asks."""
 
-    store: str | None
-    config: Path | None
-    verbose: bool
-    output: Output
-    command: str
+    store: Annotated[
+        str | None,
+        typer.Option("--store", metavar="DIR", help="The store; default: nearest .rag/."),
+    ] = None
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Read this instead of rag.toml.")
+    ] = None
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Details and tracebacks.")] = (
+        False
+    )
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes.")] = False
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+    command: str = ""
 
-    def settings(self, flags: Mapping[str, Any] | None = None) -> "Settings":
+    @property
+    def output(self) -> Output:
+        """How the command speaks."""
+        return Output(self.as_json, self.quiet)
+
+    def settings(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """The effective settings; `flags` maps names of settings to what the command was given."""
-        from rag.settings.config import load_settings
 
         return load_settings({**(flags or {}), "store": self.store}, config=self.config)
 
@@ -79,16 +98,14 @@ class Common:
     def open_store(self) -> Iterator["Store"]:
         """The store, for a look into it."""
         from ingest.store import Store
-        from rag.settings.config import find_store
 
         with Store.open(find_store(self.settings())) as opened:
             yield opened
 
     @contextmanager
-    def open_app(self, settings: "Settings") -> Iterator["App"]:
+    def open_app(self, settings: Settings) -> Iterator["App"]:
         """The system, for questions."""
         from rag.app import open_app
-        from rag.settings.config import find_store
 
         with open_app(settings, find_store(settings), self.command) as opened:
             if opened.store.status().documents == 0:
@@ -96,37 +113,35 @@ class Common:
             yield opened
 
 
-def asking_flags(
-    k: int | None, budget: int | None, model: str | None, *, no_cache: bool
-) -> Mapping[str, Any]:
-    """The settings behind the options of every command that asks."""
-    return {
-        "retrieval.k": k,
-        "prompt.budget": budget,
-        "chat.model": model,
-        "cache.answers": False if no_cache else None,
-    }
-
-
 def with_common(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the common options: it takes them as one `Common`, its first parameter.
+    """Give a command its options: a parameter that is a dataclass stands for the options in it.
 
-    typer reads options from a signature, so the wrapper is given the one it stands for.
+    typer reads options from a signature, so the wrapper is given the one it stands for; what all
+    commands have in `common`, the first parameter, is listed last.
     """
     hints = get_type_hints(function, include_extras=True)
-    own = list(inspect.signature(function).parameters.values())[1:]
+    groups = {name: _options(kind) for name, kind in hints.items() if is_dataclass(kind)}
 
     @wraps(function)
     def command(**given: Any) -> None:
-        store, config, verbose, quiet, as_json = (given.pop(name) for name in _COMMON)
-        common = Common(store, config, verbose, Output(as_json, quiet), function.__name__)
-        function(common, **given)
+        for name, options in groups.items():
+            given[name] = hints[name](**{each.name: given.pop(each.name) for each in options})
+        given["common"] = replace(given["common"], command=function.__name__)
+        function(**given)
 
-    parameters = [p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-        for name, (kind, default) in _COMMON.items()
-    ]
+    parameters: list[Parameter] = []
+    common, *own = inspect.signature(function).parameters.values()
+    for each in (*own, common):
+        plain = each.replace(annotation=hints[each.name], kind=Parameter.KEYWORD_ONLY)
+        parameters += groups.get(each.name, [plain])
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__annotations__ = {each.name: each.annotation for each in parameters}
     return command
+
+
+def _options(kind: Any) -> list[Parameter]:
+    return [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+        for each in fields(kind)
+        if get_origin(each.type) is Annotated
+    ]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rag.commands.options import Common
+from rag.render import printable
+from rag.settings.config import find_store
 
 if TYPE_CHECKING:
     from rag.instruments.stats import Regression, Stats, Summary
@@ -25,8 +27,6 @@ def stats(
     """Questions, cost, latency, errors and refusals so far, and what became worse in a week."""
     from rag.instruments.ledger import read_entries
     from rag.instruments.stats import first_moment, statistics
-    from rag.render import status_json
-    from rag.settings.config import find_store
 
     now = time.time()
     with common.open_store() as opened:
@@ -42,7 +42,7 @@ def stats(
             if settings.ledger.enabled
             else "they are not counted: set ledger.enabled = true"
         )
-    common.output.result({"store": status_json(status), **asdict(counted)}, "\n".join(lines))
+    common.output.result({"store": asdict(status), **asdict(counted)}, "\n".join(lines))
 
 
 def _lines(stats: "Stats") -> Iterator[str]:
@@ -112,8 +112,6 @@ def _row(group: "Summary") -> tuple[str, ...]:
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Aligned columns, the first to the left and the figures to the right."""
-    from rag.render import printable
-
     lines = [head, *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *figures in lines:
@@ -122,7 +120,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    from rag.render import printable
 
     return ", ".join(f"{count:,} {printable(name)}" for name, count in counts.items())
 

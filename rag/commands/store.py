@@ -1,29 +1,28 @@
 """A look into the store, and mending it: status, list, show, remove, rebuild."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from rag import render
 from rag.commands.console import asked_range
 from rag.commands.options import Common
+from rag.settings.config import find_store
 
 
 def status(common: Common) -> None:
     """What the store holds."""
-    from rag.render import status_json, status_text
-
     with common.open_store() as opened:
         current = opened.status()
-    common.output.result(status_json(current), status_text(current))
+    common.output.result(asdict(current), render.status_text(current))
 
 
 def list_sources(common: Common) -> None:
     """The documents in the store, one a line."""
-    from rag.render import sources_json, sources_text
-
     with common.open_store() as opened:
         sources = opened.sources()
-    common.output.result(sources_json(sources), sources_text(sources))
+    common.output.result(render.sources_json(sources), render.sources_text(sources))
 
 
 def show(
@@ -35,16 +34,14 @@ def show(
     ] = None,
 ) -> None:
     """The stored text of a document: what every offset counts in."""
-    from rag.render import document_json, printable
-
     with common.open_store() as opened:
         stored = opened.document(source)
     document = stored.document
     start, end = asked_range(document.text, document.page_starts, page, span)
-    data = document_json(stored) | {"text": document.text[start:end]}
+    data = render.document_json(stored) | {"text": document.text[start:end]}
     if page or span:
         data |= {"start": start, "end": end}
-    text = "\n".join(map(printable, document.text[start:end].split("\n")))
+    text = "\n".join(map(render.printable, document.text[start:end].split("\n")))
     common.output.result(data, text)
 
 
@@ -54,7 +51,6 @@ def remove(
 ) -> None:
     """Take documents out of the store; their files stay."""
     from ingest.sync import remove as remove_sources
-    from rag.settings.config import find_store
 
     removed = remove_sources(find_store(common.settings()), sources)
     text = "\n".join(f"removed {name}" for name in removed)
@@ -64,8 +60,6 @@ def remove(
 def rebuild(common: Common) -> None:
     """Make the store anew from what it holds; nothing is embedded again."""
     from ingest.rebuild import rebuild as rebuild_store
-    from rag.render import rebuilt_json, rebuilt_text
-    from rag.settings.config import find_store
 
     rebuilt = rebuild_store(find_store(common.settings()))
-    common.output.result(rebuilt_json(rebuilt), rebuilt_text(rebuilt))
+    common.output.result(asdict(rebuilt), render.rebuilt_text(rebuilt))

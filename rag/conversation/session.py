@@ -7,7 +7,7 @@ a line, and `{"new": true}` where the conversation was begun anew.
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -148,9 +148,5 @@ def _checked(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _with_turn(history: tuple[Message, ...], row: Mapping[str, Any]) -> tuple[Message, ...]:
     if "summary" in row:
         history = recalled(Summary(**row["summary"]), history)
-    return (*history, *_messages(row))
-
-
-def _messages(row: Mapping[str, Any]) -> Iterator[Message]:
-    yield Message("user", str(row["question"]))
-    yield Message("assistant", _MARKER.sub("", str(row["answer"])))
+    told = _MARKER.sub("", str(row["answer"]))
+    return (*history, Message("user", str(row["question"])), Message("assistant", told))

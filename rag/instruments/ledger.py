@@ -6,19 +6,20 @@ ledger that cannot be written never hurts an answer.
 """
 
 import sqlite3
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from threading import Lock
 from typing import Any, get_args
 
 from ingest.errors import StoreDamaged
 from rag.settings.config import LedgerSection
-from rag.sidecar import open_sidecar
+from rag.sidecar import Sidecar
 
 FILE = "ledger.sqlite"
 EVALUATION = "eval"
 DAY_S = 86_400.0
+STEPS = ("rewrite", "retrieve", "first_token", "chat", "verify", "total")
+"""What an answer's times are of; `total` is always there."""
 
 _BUSY_S = 0.25  # how long an answer waits for another process that is writing its own row
 
@@ -78,62 +79,39 @@ class Ledger:
     """The ledger of a store, open for writing; one serves all threads of a process."""
 
     def __init__(self, folder: Path, settings: LedgerSection) -> None:
-        self._path = folder / FILE
+        self._file = Sidecar(folder / FILE, _BUSY_S)
         self._settings = settings
-        self._lock = Lock()
-        self._connection: sqlite3.Connection | None = None
         self._noted = False
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock, suppress(sqlite3.Error):
-            self._forget()
+        self._file.close()
 
     def record(self, entry: Entry) -> str:
         """Write a row. Returns "", or what the person should know: once, where it failed."""
         if not self._settings.questions:
             entry = replace(entry, question=None, answer=None)
         try:
-            self._run(_INSERT, astuple(entry), entry.time)
+            self._run(entry.time, _INSERT, *astuple(entry))
         except (sqlite3.Error, OSError) as error:
             first, self._noted = not self._noted, True
-            reason = f"{self._path} cannot be written: {error}"
+            reason = f"{self._file.path} cannot be written: {error}"
             return f"not counted in `rag stats`: {reason} (ledger.enabled)" if first else ""
         return ""
 
     def spent(self, since: float, until: float) -> float:
         """US dollars of the questions in a time. Raises sqlite3.Error or OSError."""
         query = "SELECT total(cost_usd) FROM questions WHERE time BETWEEN ? AND ?"
-        ((dollars,),) = self._run(query, (since, until), until)
+        ((dollars,),) = self._run(until, query, since, until)
         return float(dollars)
 
-    def _run(self, statement: str, values: tuple[Any, ...], now: float) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                self._connection = self._connection or self._opened(now)
-                found = self._connection.execute(statement, values).fetchall()
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-            except sqlite3.Error:
-                with suppress(sqlite3.Error):
-                    self._forget()  # the next question may find the file mended
-                raise
-            return found
-
-    def _forget(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
-
-    def _opened(self, now: float) -> sqlite3.Connection:
-        """A connection, the file made and what is too old removed."""
-        connection = open_sidecar(self._path, _BUSY_S, _SCHEMA)
-        try:
-            oldest = now - self._settings.days * DAY_S
-            connection.execute("DELETE FROM questions WHERE time < ?", (oldest,))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def _run(self, now: float, statement: str, *values: object) -> list[Any]:
+        """The rows of a statement; where it opens the file, what is too old is removed."""
+        oldest = now - self._settings.days * DAY_S
+        opening = (*_SCHEMA, f"DELETE FROM questions WHERE time < {oldest}")
+        found = self._file.run(opening, statement, *values)
+        self._file.run(opening, "PRAGMA synchronous = NORMAL")
+        return found
 
 
 def read_entries(folder: Path, since: float, until: float) -> tuple[Entry, ...]:

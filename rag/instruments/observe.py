@@ -6,11 +6,11 @@ Each function takes a question and what answers it, and yields the answer's even
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ingest.errors import RagError, UsageError
 from rag.context import Question
-from rag.instruments.ledger import DAY_S, Entry, Ledger
+from rag.instruments.ledger import DAY_S, STEPS, Entry, Ledger
 from rag.instruments.telemetry import Telemetry
 from rag.types import Answer, Event, Finished
 
@@ -51,8 +51,7 @@ def observed(question: Question, ask: Ask, instruments: Instruments) -> Iterator
         for event in ask(question):
             if isinstance(event, Finished):
                 entry = finished_entry(event.answer, event.error, asked, instruments.origin)
-                note = instruments.count(entry)
-                yield replace(event, answer=_with_note(event.answer, note))
+                yield _noted(event, instruments.count(entry))
             else:
                 yield event
     except UsageError:
@@ -94,15 +93,13 @@ def within_budget(
         return
     note = f"extractive answer, for {reason}, and chat.max_cost_per_day is {limit:g}"
     for event in ask(replace(question, extractive=True)):
-        if isinstance(event, Finished):
-            yield replace(event, answer=_with_note(event.answer, note))
-        else:
-            yield event
+        yield _noted(event, note)
 
 
 def finished_entry(answer: Answer, error: RagError | None, asked: float, origin: str) -> Entry:
     """What the ledger keeps of an answer."""
-    usage, times = answer.usage, answer.timings_ms
+    usage = answer.usage if answer.model else replace(answer.usage, cost_usd=0.0)
+    measured = asdict(usage) | {f"{step}_ms": answer.timings_ms.get(step) for step in STEPS}
     return Entry(
         time=asked,
         origin=origin,
@@ -110,18 +107,6 @@ def finished_entry(answer: Answer, error: RagError | None, asked: float, origin:
         model=answer.model,
         status=answer.status,
         error=error.name if error else None,
-        prompt_tokens=usage.prompt_tokens,
-        completion_tokens=usage.completion_tokens,
-        estimated=usage.estimated,
-        cached=usage.cached,
-        cost_usd=usage.cost_usd if answer.model else 0.0,
-        retries=usage.retries,
-        rewrite_ms=times.get("rewrite"),
-        retrieve_ms=times.get("retrieve"),
-        first_token_ms=times.get("first_token"),
-        chat_ms=times.get("chat"),
-        verify_ms=times.get("verify"),
-        total_ms=times["total"],
         grounding=answer.grounding,
         confidence=answer.confidence,
         citations=len(answer.citations),
@@ -129,6 +114,7 @@ def finished_entry(answer: Answer, error: RagError | None, asked: float, origin:
         prompt=answer.prompt,
         question=answer.question,
         answer=answer.answer,
+        **measured,
     )
 
 
@@ -136,5 +122,8 @@ def _name(error: BaseException) -> str:
     return error.name if isinstance(error, RagError) else "unexpected_error"
 
 
-def _with_note(answer: Answer, note: str) -> Answer:
-    return replace(answer, warnings=(*answer.warnings, note)) if note else answer
+def _noted(event: Event, note: str) -> Event:
+    """The event; the last one with a note for the person, where there is something to note."""
+    if not note or not isinstance(event, Finished):
+        return event
+    return replace(event, answer=replace(event.answer, warnings=(*event.answer.warnings, note)))

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import sqrt
+from operator import attrgetter
 
 import numpy as np
 
-from rag.instruments.ledger import DAY_S, EVALUATION, Entry
+from rag.instruments.ledger import DAY_S, EVALUATION, STEPS, Entry
 
 EXTRACTIVE = "extractive"
-STEPS = ("rewrite", "retrieve", "first_token", "chat", "verify", "total")
+
+_Figure = Callable[[Entry], float | None]
 
 _WEEK_S = 7 * DAY_S
 _NORMAL_95 = 1.96
@@ -103,7 +105,7 @@ def statistics(
 
 def summary(entries: Sequence[Entry]) -> Summary:
     """What some questions have in common."""
-    grounded = [entry.grounding for entry in entries if entry.grounding is not None]
+    grounded = _values(attrgetter("grounding"), entries)
     return Summary(
         questions=len(entries),
         statuses=dict(Counter(entry.status for entry in entries).most_common()),
@@ -127,12 +129,15 @@ def regressions(entries: Sequence[Entry], now: float) -> tuple[Regression, ...]:
     """
     before = [entry for entry in entries if 0 <= now - _WEEK_S - entry.time < _WEEK_S]
     after = [entry for entry in entries if 0 <= now - entry.time < _WEEK_S]
-    found = [_worse_share(name, of, before, after) for name, of in _SHARES.items()]
-    found += [_worse_median(name, of, before, after) for name, of in _MEDIANS.items()]
+    found = [
+        worse(name, _values(of, before), _values(of, after))
+        for worse, figures in ((_worse_share, _SHARES), (_worse_median, _MEDIANS))
+        for name, of in figures.items()
+    ]
     return tuple(regression for regression in found if regression)
 
 
-def wilson(hits: int, total: int) -> tuple[float, float]:
+def wilson(hits: float, total: int) -> tuple[float, float]:
     """The 95 % interval of a share in 0..1 (Wilson 1927); `total` is at least 1."""
     share, square = hits / total, _NORMAL_95**2
     middle = share + square / (2 * total)
@@ -158,14 +163,14 @@ def _retried(entry: Entry) -> bool | None:
 
 
 # Shares of which more is worse: whether a question counts, None where it is not of the kind.
-_SHARES: Mapping[str, Callable[[Entry], bool | None]] = {
+_SHARES: Mapping[str, _Figure] = {
     "failed": _failed,
     "abstained": _abstained,
     "unsupported": _unsupported,
     "retried": _retried,
 }
 # The whole time is left out: it tells rather whether a model wrote the answers.
-_MEDIANS: Mapping[str, Callable[[Entry], float | None]] = {
+_MEDIANS: Mapping[str, _Figure] = {
     "retrieve_ms": lambda entry: entry.retrieve_ms,
     "first_token_ms": lambda entry: None if entry.cached else entry.first_token_ms,
     "chat_ms": lambda entry: None if entry.cached else entry.chat_ms,
@@ -173,27 +178,17 @@ _MEDIANS: Mapping[str, Callable[[Entry], float | None]] = {
 }
 
 
-def _worse_share(
-    name: str,
-    of: Callable[[Entry], bool | None],
-    before: Sequence[Entry],
-    after: Sequence[Entry],
-) -> Regression | None:
-    old = [value for entry in before if (value := of(entry)) is not None]
-    new = [value for entry in after if (value := of(entry)) is not None]
+def _values(of: _Figure, entries: Iterable[Entry]) -> list[float]:
+    return [value for entry in entries if (value := of(entry)) is not None]
+
+
+def _worse_share(name: str, old: Sequence[float], new: Sequence[float]) -> Regression | None:
     if not old or not new or wilson(sum(new), len(new))[0] <= wilson(sum(old), len(old))[1]:
         return None
     return Regression(name, sum(old) / len(old), sum(new) / len(new), len(old), len(new))
 
 
-def _worse_median(
-    name: str,
-    of: Callable[[Entry], float | None],
-    before: Sequence[Entry],
-    after: Sequence[Entry],
-) -> Regression | None:
-    old = [value for entry in before if (value := of(entry)) is not None]
-    new = [value for entry in after if (value := of(entry)) is not None]
+def _worse_median(name: str, old: Sequence[float], new: Sequence[float]) -> Regression | None:
     if min(len(old), len(new)) < _FEWEST:
         return None
     medians = float(np.median(old)), float(np.median(new))
@@ -205,8 +200,7 @@ def _worse_median(
 def _latencies(entries: Sequence[Entry]) -> dict[str, Latency]:
     latencies = {}
     for step in STEPS:
-        times = [t for entry in entries if (t := getattr(entry, f"{step}_ms")) is not None]
-        if times:
+        if times := _values(attrgetter(f"{step}_ms"), entries):
             p50, p95 = np.quantile(times, [0.5, 0.95])
             latencies[step] = Latency(len(times), float(p50), float(p95))
     return latencies

@@ -197,42 +197,40 @@ def _chat_times(entry: Entry) -> tuple[float, float]:
     return start, entry.total_ms if entry.chat_ms is None else start + entry.chat_ms
 
 
+def _known(attributes: Attributes) -> Attributes:
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
 def _of_question(entry: Entry) -> Attributes:
-    known = {
-        "rag.origin": entry.origin,
-        "rag.status": entry.status,
-        "rag.answerer": entry.answerer,
-        "rag.grounding": entry.grounding,
-        "rag.confidence": entry.confidence,
-        "rag.citations": entry.citations,
-        "rag.cached": entry.cached,
-        "rag.cost_usd": entry.cost_usd,
-        "error.type": entry.error,
-    }
-    return {name: value for name, value in known.items() if value is not None}
+    names = ("origin", "status", "answerer", "grounding", "confidence", "citations", "cached")
+    own = {f"rag.{name}": getattr(entry, name) for name in (*names, "cost_usd")}
+    return _known({**own, "error.type": entry.error})
 
 
 def _of_chat(entry: Entry, requested: Attributes) -> Attributes:
     """What its span and its metrics share. The format is OpenAI's, whoever serves it."""
-    error = {"error.type": entry.error} if entry.error else {}
-    return {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "openai",
-        **requested,
-        **error,
-    }
+    return _known(
+        {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            **requested,
+            "error.type": entry.error,
+        }
+    )
 
 
 def _of_reply(entry: Entry) -> Attributes:
-    known: dict[str, Any] = {"rag.retries": entry.retries}
-    if not entry.error:
-        known["gen_ai.response.model"] = entry.model
-    if not entry.estimated and not entry.error:
-        known["gen_ai.usage.input_tokens"] = entry.prompt_tokens
-        known["gen_ai.usage.output_tokens"] = entry.completion_tokens
-    if entry.first_token_ms is not None:
-        known["gen_ai.response.time_to_first_chunk"] = entry.first_token_ms / 1000
-    return known
+    is_counted = not entry.estimated and not entry.error
+    first = entry.first_token_ms
+    return _known(
+        {
+            "rag.retries": entry.retries,
+            "gen_ai.response.model": None if entry.error else entry.model,
+            "gen_ai.usage.input_tokens": entry.prompt_tokens if is_counted else None,
+            "gen_ai.usage.output_tokens": entry.completion_tokens if is_counted else None,
+            "gen_ai.response.time_to_first_chunk": None if first is None else first / 1000,
+        }
+    )
 
 
 def _messages(entry: Entry) -> Attributes:

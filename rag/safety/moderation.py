@@ -4,7 +4,7 @@ of rules, or by the moderation endpoint that OpenAI's API and its likes have.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +12,12 @@ from typing import Any
 
 from ingest.errors import RagError, UsageError
 from rag.chat.client import OpenAIChat
-from rag.chat.failures import Failed, Peer
-from rag.chat.wire import WholeReply
+from rag.chat.failures import Failed
 from rag.context import Question
 from rag.errors import ChatError, ChatRejected
 from rag.safety.redact import FindWithin, Placeholders
 from rag.settings.config import SafetySection
-from rag.types import Answer, ChatDelta, Event, Finished
+from rag.types import Answer, Event, Finished
 
 # Why a text is not to be asked or shown; "" for no reason. Raises ChatError where it cannot tell.
 Check = Callable[[str], str]
@@ -143,20 +142,12 @@ def _compiled(pattern: str, path: Path) -> re.Pattern[str]:
         raise UsageError(message, "mend it; patterns are Python regular expressions") from error
 
 
-class _ModerationReply(WholeReply):
-    """The reply of `/moderations`: `categories` are those that were flagged."""
-
-    def __init__(self, peer: Peer, categories: list[str]) -> None:
-        super().__init__(peer)
-        self._categories = categories
-
-    def end(self) -> Iterator[ChatDelta]:
-        """Take its end. Raises Failed."""
-        yield from super().end()
-        results = self.payload.get("results")
-        if not isinstance(results, list) or not results:
-            raise Failed(ChatRejected(f"{self._peer.host} gave no verdict", "check safety.model"))
-        self._categories[:] = [name for result in results for name in _flagged(result)]
+def _categories(payload: Mapping[str, Any], host: str) -> list[str]:
+    """The categories that a reply of `/moderations` flags. Raises Failed."""
+    results = payload.get("results")
+    if not isinstance(results, list) or not results:
+        raise Failed(ChatRejected(f"{host} gave no verdict", "check safety.model"))
+    return [name for result in results for name in _flagged(result)]
 
 
 def _flagged(result: Any) -> list[str]:
@@ -172,12 +163,6 @@ def _flagged(result: Any) -> list[str]:
 
 def _asked(chat: OpenAIChat, model: str, hidden: FindWithin | None, text: str) -> str:
     """The endpoint's categories for a text."""
-    categories: list[str] = []
     sent = Placeholders(hidden(text), text).hide(text) if hidden else text
-    chat.post(
-        "/moderations",
-        {"model": model, "input": sent},
-        lambda peer: _ModerationReply(peer, categories),
-        _SECONDS,
-    )
-    return ", ".join(categories)
+    body = {"model": model, "input": sent}
+    return ", ".join(chat.post("/moderations", body, _categories, _SECONDS))

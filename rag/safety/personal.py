@@ -34,10 +34,6 @@ _IBAN_LENGTHS = {
 _CODICE_ODD = bytes.fromhex("01000507090d0f111315020412140b0306080c0e100a16191817")
 
 
-def _whole(text: str) -> int:
-    return len(text)
-
-
 def _card(text: str) -> int:
     """A last group of three may be another number that follows."""
     candidates = (text, text[:-4]) if text[-4] in " -" else (text,)
@@ -104,16 +100,16 @@ _RULES: dict[str, tuple[tuple[str, _Check], ...]] = {
         (
             r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.)+"
             r"(?!(?:png|jpe?g|gif|svg|webp|ico|css|js|py)\b)[A-Za-z]{2,24}\b(?!:[\w~/])",
-            _whole,
+            len,
         ),
     ),
     "phone": (
-        (r"(?<![\w+])\+[1-9](?:[ ./-]?\(?\d(?:\)(?=[ \d]))?){7,14}(?!\w)", _whole),
-        (rf"(?<![\w.+-])(?:1[-. ])?{_NANP}(?![\w-])", _whole),
+        (r"(?<![\w+])\+[1-9](?:[ ./-]?\(?\d(?:\)(?=[ \d]))?){7,14}(?!\w)", len),
+        (rf"(?<![\w.+-])(?:1[-. ])?{_NANP}(?![\w-])", len),
         (
             r"\b(?i:tel|phone|mobile|cell|fax|telephone|telefon|teléfono|téléphone)\.?:? ?"
             r"(?!\d{4}-\d\d-\d\d)(?P<value>\(?\d(?:[ ./()-]{0,3}\d){5,13})(?!\w)",
-            _whole,
+            len,
         ),
     ),
     "card": (
@@ -127,7 +123,7 @@ _RULES: dict[str, tuple[tuple[str, _Check], ...]] = {
     ),
     "iban": ((r"(?<!\w)[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,30}", _iban),),
     "id": (
-        (r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])", _whole),  # US SSN
+        (r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d\d-(?!0000)\d{4}(?![\w-])", len),  # US SSN
         (r"(?<!\w)[\dXYZ]\d{7}[A-Z](?!\w)", _dni),  # Spain
         (r"(?<!\w)[12] ?\d\d ?(?:0[1-9]|1[0-2]) ?(?:\d\d|2[AB]) ?\d{3} ?\d{3} ?\d\d(?!\w)", _nir),
         (r"(?<!\w)[A-Z]{6}\d\d[A-EHLMPRST]\d\d[A-Z]\d{3}[A-Z](?!\w)", _codice),  # Italy

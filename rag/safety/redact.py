@@ -4,12 +4,12 @@ reply as it streams: what checks and cites the answer reads the documents' own w
 
 import re
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 
-from rag.chat.client import ChatModel, ChatOptions
+from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas
 from rag.errors import ChatIncomplete
 from rag.safety.names import names_in
 from rag.safety.personal import NAME, TERM, Find, finder
@@ -19,7 +19,6 @@ from rag.types import ChatDelta, Message
 # What finds what must not leave in the texts of a request, once it has read them all.
 FindWithin = Callable[[str], Find]
 
-_OPTIONS = ChatOptions()
 _IN_ANY_CASE = (NAME, TERM)
 # As models write a placeholder back: with or without its brackets, its underscore escaped.
 _WRITTEN = re.compile(r"\[?\b([A-Z]{2,12})\\?_(\d{1,6})\b\]?")
@@ -78,17 +77,11 @@ class RedactingChat:
     """
 
     def __init__(self, chat: ChatModel, find_within: FindWithin) -> None:
+        self.name = chat.name
         self._chat = chat
         self._find_within = find_within
 
-    @property
-    def name(self) -> str:
-        """The model's name."""
-        return self._chat.name
-
-    def stream(
-        self, messages: Sequence[Message], options: ChatOptions = _OPTIONS
-    ) -> Generator[ChatDelta, None, None]:
+    def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel; a placeholder split over deltas is held back until it is whole."""
         own = "\n\n".join(message.content for message in messages if message.role != "system")
         hidden = Placeholders(self._find_within(own), own)
@@ -100,9 +93,7 @@ class RedactingChat:
         ]
         return self._restored(self._chat.stream(sent, options), hidden)
 
-    def _restored(
-        self, deltas: Generator[ChatDelta, None, None], hidden: Placeholders
-    ) -> Generator[ChatDelta, None, None]:
+    def _restored(self, deltas: Deltas, hidden: Placeholders) -> Deltas:
         with closing(deltas):
             try:
                 for count, delta in enumerate(_whole_placeholders(deltas, hidden)):

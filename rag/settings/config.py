@@ -8,12 +8,13 @@ in `rag config show` follow from it.
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
 from ingest.errors import UsageError
-from ingest.loaders.options import DEFAULT_OPTIONS
+from ingest.loaders.options import LoadOptions
 from rag.settings.keys import place_of_key
 from rag.settings.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
 from rag.settings.sources import (
@@ -125,22 +126,11 @@ class EmbeddingSection:
 
 
 @dataclass(frozen=True, slots=True)
-class IngestSection:
-    """`jobs` worker processes read files. The rest is as in `LoadOptions`, of which every field is
-    a setting here.
-    """
+class IngestSection(LoadOptions):
+    """`jobs` worker processes read files. The rest is as in `LoadOptions`."""
 
     jobs: int = 1
     chunk_tokens: int = 220
-    max_seconds: float = DEFAULT_OPTIONS.max_seconds
-    max_memory: int = DEFAULT_OPTIONS.max_memory
-    max_pages: int = DEFAULT_OPTIONS.max_pages
-    max_text: int = DEFAULT_OPTIONS.max_text
-    max_file: int = DEFAULT_OPTIONS.max_file
-    max_unpacked: int = DEFAULT_OPTIONS.max_unpacked
-    max_members: int = DEFAULT_OPTIONS.max_members
-    ocr: bool = DEFAULT_OPTIONS.ocr
-    ocr_languages: str = DEFAULT_OPTIONS.ocr_languages
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +252,7 @@ class Settings:
 def refuse_project_model(settings: Settings, name: str) -> None:
     """UsageError where a model is named by a file of the project alone."""
     if settings.from_project(name):
-        section, _, key = name.partition(".")
-        raise unasked_model(name, getattr(getattr(settings, section), key))
+        raise unasked_model(name, attrgetter(name)(settings))
 
 
 def unasked_model(name: str, model: str) -> UsageError:
@@ -294,7 +283,9 @@ def load_settings(
     found: dict[str, tuple[Origin, Any]] = {}
     models: dict[str, NamedModel] = {}
     kinds = _types()
-    for origin, values in read_sources(folder, config, environment, kinds):
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    sources = read_sources(folder, config, environment, kinds)
+    for origin, values in (*sources, ("flag", given)):
         for name, value in values.items():
             if name.startswith(MODELS):
                 # A name comes from one file whole: else one file's key met another's address.
@@ -304,9 +295,6 @@ def load_settings(
             is_own = name.startswith(_OWN) and found.get(name, ("",))[0] == "user rag.toml"
             if not (is_own and from_project(origin)):
                 found[name] = (origin, convert(name, value, kinds[name], origin))
-    for name, value in (flags or {}).items():
-        if value is not None:
-            found[name] = ("flag", convert(name, value, kinds[name], "flag"))
     return _with_key(_with_models(_build(found), models), user_folder(environment))
 
 
@@ -343,9 +331,7 @@ def setting_names() -> tuple[str, ...]:
 
 def setting_value(settings: Settings, name: str) -> Any:
     """One setting's value; a key is never shown, only whether there is one."""
-    value: Any = settings
-    for part in name.split("."):
-        value = getattr(value, part)
+    value = attrgetter(name)(settings)
     if name == "chat.api_key" and settings.key_is_kept:
         return "(kept)"
     return "(set)" if value and name.endswith(".api_key") else value

@@ -15,6 +15,8 @@ CONFIG_FILE = "rag.toml"
 MODELS = "models."
 """What the names of tables [models.NAME] begin with."""
 
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
 _ALIASES = {
     "OPENAI_API_KEY": "chat.api_key",
     "OPENAI_API_BASE": "chat.base_url",
@@ -45,14 +47,14 @@ def read_sources(
     user_file = user_folder(environment) / CONFIG_FILE
     if user_file.is_file():
         yield "user rag.toml", _read_toml(user_file, known)
-    if config is not None:
-        if not config.is_file():
-            raise UsageError(f"no such configuration file: {config}", "check --config")
-        yield "rag.toml", _read_toml(config, known)
-    elif (project_file := _nearest(folder, CONFIG_FILE)) is not None:
+    if config is not None and not config.is_file():
+        raise UsageError(f"no such configuration file: {config}", "check --config")
+    if (project_file := config or _nearest(folder, CONFIG_FILE)) is not None:
         yield "rag.toml", _read_toml(project_file, known)
     if (dotenv := _nearest(folder, ".env")) is not None:
-        yield ".env", _from_environment(_read_dotenv(dotenv), known)
+        from dotenv import dotenv_values
+
+        yield ".env", _from_environment(dotenv_values(dotenv), known)
     yield "environment", _from_environment(environment, known)
 
 
@@ -78,22 +80,12 @@ def _read_toml(path: Path, known: Collection[str]) -> dict[str, Any]:
     return values
 
 
-def _read_dotenv(path: Path) -> dict[str, str]:
-    from dotenv import dotenv_values
-
-    return {name: value for name, value in dotenv_values(path).items() if value is not None}
-
-
-def _from_environment(environment: Mapping[str, str], known: Collection[str]) -> dict[str, str]:
-    values = {}
-    for variable, name in _ALIASES.items():
-        if environment.get(variable):
-            values[name] = environment[variable]
-    for name in known:
-        variable = "RAG_" + name.replace(".", "_").upper()
-        if environment.get(variable):
-            values[name] = environment[variable]
-    return values
+def _from_environment(
+    environment: Mapping[str, str | None], known: Collection[str]
+) -> dict[str, str]:
+    own = {"RAG_" + name.replace(".", "_").upper(): name for name in known}
+    names = (_ALIASES | own).items()
+    return {name: value for variable, name in names if (value := environment.get(variable))}
 
 
 def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
@@ -111,12 +103,10 @@ def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
 
 
 def _to_bool(value: Any) -> bool:
-    names = {"1": True, "true": True, "yes": True, "on": True}
-    names |= {"0": False, "false": False, "no": False, "off": False}
     text = str(value).strip().lower()
-    if text not in names:
+    if text not in _TRUE + _FALSE:
         raise ValueError(text)
-    return names[text]
+    return text in _TRUE
 
 
 def _to_names(value: Any) -> tuple[str, ...]:
