@@ -8,6 +8,7 @@ test holds all of them to the library's vectors.
 """
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -208,7 +209,8 @@ class MiniLM:
             with self._blas.limit(limits=1):
                 for begin in range(0, len(texts), _SORTED_TEXTS):
                     inputs = self._inputs(texts[begin : begin + _SORTED_TEXTS])
-                    batches = list(_batches(inputs))
+                    share = math.ceil(sum(map(len, inputs)) / self._threads)
+                    batches = list(_batches(inputs, min(_BATCH_TOKENS, share)))
                     sums = pool.map(run, [[inputs[i] for i in batch] for batch in batches])
                     for batch, matrix in zip(batches, sums, strict=True):
                         rows = [begin + i for i in batch]
@@ -226,11 +228,12 @@ class MiniLM:
         return [fit_window(ids) for ids in inputs]
 
 
-def _batches(inputs: Sequence[Sequence[int]]) -> Iterator[list[int]]:
-    """The places of inputs of like length, so that little of a batch is padding; longest first."""
+def _batches(inputs: Sequence[Sequence[int]], tokens: int) -> Iterator[list[int]]:
+    """The places of inputs of like length, so that little of a batch of so many tokens is padding;
+    longest first."""
     order = sorted(range(len(inputs)), key=lambda i: -len(inputs[i]))
     while order:
-        size = max(1, _BATCH_TOKENS // len(inputs[order[0]]))
+        size = max(1, tokens // len(inputs[order[0]]))
         yield order[:size]
         order = order[size:]
 
