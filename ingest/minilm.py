@@ -31,6 +31,8 @@ EPSILON = 1e-12
 
 # Tokens of a batch, padding included: its states stay in a core's cache.
 _BATCH_TOKENS = 1000
+# Few texts are shared out too, to as many cores; by how many there are would change vectors.
+_LEAST_BATCHES = 4
 # Texts that are tokenised and sorted by length at a time: more would need memory, not time.
 _SORTED_TEXTS = 2048
 
@@ -209,7 +211,7 @@ class MiniLM:
             with self._blas.limit(limits=1):
                 for begin in range(0, len(texts), _SORTED_TEXTS):
                     inputs = self._inputs(texts[begin : begin + _SORTED_TEXTS])
-                    share = math.ceil(sum(map(len, inputs)) / self._threads)
+                    share = math.ceil(sum(map(len, inputs)) / _LEAST_BATCHES)
                     batches = list(_batches(inputs, min(_BATCH_TOKENS, share)))
                     sums = pool.map(run, [[inputs[i] for i in batch] for batch in batches])
                     for batch, matrix in zip(batches, sums, strict=True):
