@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 from typing import Literal
 
 LABEL_CHARACTERS = 120
-"""Of a heading or title longer than this, a paragraph in disguise, only so much is context."""
+"""Of a heading longer than this, a paragraph in disguise, only so much is context."""
+
+_TITLE_CHARACTERS = 200  # papers have titles of two lines
 
 BlockKind = Literal["heading", "prose", "list", "table", "code"]
 Span = tuple[int, int]
@@ -169,7 +171,8 @@ def heading_path(title: str, section: str) -> str:
 
     Of a title as long as a paragraph the beginning stands for it.
     """
-    title = title[:LABEL_CHARACTERS]
-    if not title or section == title or section.startswith(title + " > "):
+    first = title[:LABEL_CHARACTERS]
+    if not title or section == first or section.startswith(first + " > "):
         return section
+    title = title[:_TITLE_CHARACTERS]
     return f"{title} > {section}" if section else title
