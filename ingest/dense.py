@@ -52,11 +52,6 @@ class DenseSearch:
             self._exact = self._exact_key = None
             self._drop_copy()
 
-    def prepare(self, connection: sqlite3.Connection, meta: Meta) -> None:
-        """Load what an unfiltered search of this generation needs."""
-        if self._index(connection, meta) is None:
-            self._scanned(connection, meta)
-
     def search(
         self,
         connection: sqlite3.Connection,

@@ -162,15 +162,6 @@ class Store:
         """Why the vector index could not answer and an exact scan did; None when all is well."""
         return self._dense.warning
 
-    def refresh(self) -> int:
-        """Load what a first question needs, for the newest generation, which is returned.
-
-        Calling it is never needed for right answers; a server calls it to answer sooner.
-        """
-        with self._reading() as session:
-            self._dense.prepare(session.connection, session.meta)
-            return session.meta.generation
-
     def status(self) -> StoreStatus:
         """What the store holds."""
         with self._reading() as session:
