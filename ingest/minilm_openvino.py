@@ -84,9 +84,10 @@ class OpenVinoOperations:
         nothing, all_of_it = np.float32(0), np.float32(-np.inf)
         return self._opset.select(self._opset.unsqueeze(mask, [1, 2]), nothing, all_of_it)
 
-    def attention(self, query: Any, key: Any, value: Any, bias: Any) -> Any:
+    def attention(self, projected: Any, bias: Any) -> Any:
         """See Operations."""
-        heads = (self._swapped(self._shaped(x, HEADS, -1)) for x in (query, key, value))
+        parts = self._opset.split(projected, 2, 3).outputs()
+        heads = (self._swapped(self._shaped(part, HEADS, -1)) for part in parts)
         mixed = self._opset.scaled_dot_product_attention(*heads, bias)
         return self._shaped(self._swapped(mixed), DIMENSION)
 

@@ -13,9 +13,9 @@ import pytest
 
 from ingest import wordpieces
 from ingest.errors import EmbeddingError
-from ingest.minilm import Engine, Matrix, MiniLM, Weights, numpy_engine
+from ingest.minilm import Engine, Matrix, MiniLM, NumpyOperations, Weights, numpy_engine
 from ingest.minilm_openvino import openvino_engine
-from ingest.minilm_torch import torch_engine
+from ingest.minilm_torch import TorchOperations, torch_engine
 from ingest.wordpieces import MODEL_WINDOW, WordPieces, fit_window, model_folder
 
 TEXTS = (
@@ -72,6 +72,27 @@ def test_torch_needs_neither_bfloat16_nor_onednn(
     vectors = MiniLM(torch_engine).embed_documents(TEXTS)
 
     np.testing.assert_allclose(vectors, reference, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [0.1, 1, 20, 300])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_attention_in_bfloat16_bears_scores_of_any_size(size: float, sign: int) -> None:
+    """Scores whose exponentials overflow, or are all 0, are mixed as in float32."""
+    import torch
+
+    random = np.random.default_rng(3)
+    projected = random.standard_normal((2, 9, 3, 12, 32)).astype(np.float32)
+    projected[:, :, 0] = sign * size * np.abs(projected[:, :, 0])
+    projected[:, :, 1] = np.abs(projected[:, :, 1])
+    projected = torch.from_numpy(projected.reshape(2, 9, -1)).bfloat16()
+    mask = np.arange(9) < np.array([[9], [5]])
+    exact, fast = NumpyOperations({}), TorchOperations(torch, {}, torch.bfloat16)
+
+    expected = exact.attention(projected.float().numpy(), exact.bias(mask))
+    mixed = fast.attention(projected, fast.bias(torch.from_numpy(mask))).float().numpy()
+
+    # Not the largest error: bfloat16 keeps three digits of a score, which may change who wins.
+    assert np.quantile(np.abs(mixed - expected)[mask], 0.97) < 0.1
 
 
 @pytest.mark.parametrize(("engine", "cosine"), ENGINES)
