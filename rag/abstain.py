@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,6 +58,10 @@ class Calibration:
         terms_of_sum = (weight * signal for weight, signal in zip(self.weights, signals))
         return 1.0 / (1.0 + math.exp(-math.fsum((self.intercept, *terms_of_sum))))
 
+    def refusing(self, readily: float) -> "Calibration":
+        """The same with its lower threshold times this; at 0 all is tried that has a sentence."""
+        return replace(self, low=self.low * readily)
+
 
 # Fitted by eval/benchmarks/squad.py --fit on every other article of SQuAD 2 (dev), the threshold to
 # refuse 4 % of what is answered there. `lacking` is too rare there to be fitted: its weight refuses
@@ -82,8 +86,8 @@ class Judgement:
 
     @property
     def abstains(self) -> bool:
-        """Whether to say that the documents do not hold it."""
-        return self.confidence < self.calibration.low
+        """Whether to say that the documents do not hold it; always where there is no sentence."""
+        return self.confidence < self.calibration.low or not self.confidence
 
     @property
     def is_cautious(self) -> bool:

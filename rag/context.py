@@ -122,7 +122,7 @@ def prepare(question: Question, resources: Resources) -> Context:
     rewritten = perf_counter()
     alone, retrieval = look_up(question, alone, resources)
     asked = analyse(corrected(alone.text, retrieval.query), idf)
-    passages = retrieval.passages
+    passages, readily = retrieval.passages, resources.settings.ground.refusal
     ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
     return Context(
         question=question,
@@ -132,7 +132,7 @@ def prepare(question: Question, resources: Resources) -> Context:
         asked=asked,
         ranked=tuple(ranked),
         conflict=find_conflict(asked, ranked),
-        judgement=judge(asked, ranked, passages, resources.calibration),
+        judgement=judge(asked, ranked, passages, resources.calibration.refusing(readily)),
         idf=idf,
         started=started,
         rewrite_ms=(rewritten - started) * 1000,

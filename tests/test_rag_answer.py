@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.errors import UsageError
+from ingest.filters import parse_filters
 from rag.answer import ABSTENTION, ask, ask_stream
 from rag.app import open_app
 from rag.chat.client import ChatOptions
@@ -106,6 +107,39 @@ def test_strict_leaves_invented_sentences_out(resources: Resources) -> None:
 
     assert "yacht" not in repr(events)
     assert events[-1].answer.warnings == ("2 unsupported sentences were left out",)
+
+
+def refusing(resources: Resources, readily: float) -> Resources:
+    """The same resources, refusing so readily."""
+    settings = resources.settings
+    ground = replace(settings.ground, refusal=readily)
+    return replace(resources, settings=replace(settings, ground=ground))
+
+
+def test_what_is_hardly_there_can_be_tried_nevertheless(resources: Resources) -> None:
+    """A question in other words is refused unasked, unless refusing is off: then the model tries,
+    and what it invents is still no answer."""
+    asked = Question("Time off for staff: what is the allotment?")
+    chat = ScriptedChat([GOOD], [INVENTED])
+    written = replace(resources, chat=chat)
+
+    refused = ask(asked, written)
+    tried, invented = (ask(asked, refusing(written, 0.0)) for _ in range(2))
+
+    assert (refused.status, refused.model) == ("abstained", None)
+    assert (tried.status, tried.grounding) == ("answered", 1.0)
+    assert tried.confidence == refused.confidence
+    assert any("may not hold the answer" in warning for warning in tried.warnings)
+    assert invented.status == "abstained"
+
+
+def test_without_a_model_the_best_sentences_are_tried(resources: Resources) -> None:
+    """With refusing off an extractive answer is given too; where no passage is, it is refused."""
+    asked = Question("Time off for staff: what is the allotment?", extractive=True)
+    nowhere = replace(asked, filters=parse_filters(["source=nowhere/"]))
+
+    assert ask(asked, refusing(resources, 0.0)).status == "answered"
+    assert ask(nowhere, refusing(resources, 0.0)).status == "abstained"
 
 
 def test_a_judge_decides_what_is_supported(resources: Resources) -> None:

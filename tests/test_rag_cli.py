@@ -62,9 +62,19 @@ def test_what_the_documents_do_not_hold_is_said(library: Rag) -> None:
     assert (answer["status"], answer["sentences"], answer["citations"]) == ("abstained", [], [])
     assert answer["grounding"] is None
     assert answer["passages"]
-    assert library("ask", question).code == 0
-    assert "Not in your documents" in library("ask", question).out
-    assert library("ask", question, "--fail-on-abstain").code == 10
+    refused = library("ask", question, "--fail-on-abstain")
+    assert (refused.code, library("ask", question).code) == (10, 0)
+    assert "Not in your documents" in refused.out
+    assert "--anyway" in refused.err
+
+
+def test_a_refused_question_can_be_tried_nevertheless(library: Rag) -> None:
+    """Then the best sentences are shown, cited and with a caution."""
+    result = library("ask", "Which composer wrote the opera Tosca?", "--anyway")
+
+    assert result.code == 0
+    assert "[1]" in result.out
+    assert "may not hold the answer" in result.err
 
 
 def test_search_gives_ranked_passages(library: Rag) -> None:

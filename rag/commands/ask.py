@@ -42,8 +42,11 @@ def ask(
         answer, error = show_answer(opened.ask_stream(request), output, explain=explain)
     if error is not None:
         raise Reported(error)
-    if answer.status == "abstained" and fail_on_abstain:
-        raise typer.Exit(ABSTAINED)
+    if answer.status == "abstained":
+        if answer.model is None and settings.ground.refusal:
+            output.note("refused before anything was asked: --anyway tries nevertheless")
+        if fail_on_abstain:
+            raise typer.Exit(ABSTAINED)
 
 
 def search(

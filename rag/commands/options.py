@@ -39,6 +39,9 @@ class Asking:
     model: Annotated[str | None, typer.Option(help="The chat model.")] = None
     extractive: Extractive = False
     strict: Annotated[bool, typer.Option("--strict", help="Drop unsupported sentences.")] = False
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Try also what the documents hardly seem to hold.")
+    ] = False
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Use and keep no chat reply.")] = (
         False
     )
@@ -51,6 +54,7 @@ class Asking:
             "prompt.budget": self.budget,
             "chat.model": self.model,
             "cache.answers": False if self.no_cache else None,
+            "ground.refusal": 0.0 if self.anyway else None,
         }
 
     def question(self, text: str, settings: Settings) -> "Question":

@@ -104,10 +104,13 @@ class PromptSection:
 @dataclass(frozen=True, slots=True)
 class GroundSection:
     """`verifier` scores a written sentence: "coverage" counts words, "chat" asks the chat model,
-    any other name is the folder or hub name of a cross-encoder.
+    any other name is the folder or hub name of a cross-encoder. `refusal` scales the confidence
+    below which a question is refused before anything is asked: 0 lets the model, or the best
+    sentences, try whatever was found.
     """
 
     verifier: str = "coverage"
+    refusal: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +419,7 @@ def _checked(settings: Settings) -> Settings:
     rules = {
         "retrieval.alpha": 0 <= settings.retrieval.alpha <= 1,
         "retrieval.k": settings.retrieval.k >= 1,
+        "ground.refusal": settings.ground.refusal >= 0,
         "chat.concurrency": settings.chat.concurrency >= 1,
         "chat.deadline": settings.chat.deadline > 0,
         "chat.max_cost_per_day": settings.ledger.enabled or not settings.chat.max_cost_per_day,
