@@ -6,6 +6,7 @@ dozen questions must not overturn what thousands have taught: the shipped weight
 """
 
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from rag.abstain import (
     Signals,
     calibration_json,
     judge,
+    shipped,
     write_calibration,
 )
 from rag.app import App, open_app
@@ -50,11 +52,15 @@ _EVEN = 0.5  # what is more likely answered than not is never refused
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """The signals of one question under one condition, and whether it is answered there."""
+    """The signals of one question under one condition, and whether it is answered there.
+
+    `shipped` is the calibration that judges it where the store has none of its own.
+    """
 
     id: str
     signals: Signals
     answered: bool
+    shipped: Calibration = DEFAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,7 @@ def calibrate(path: Path, settings: Settings, on_progress: OnProgress) -> Calibr
         write_calibration(folder, calibration),
         len(eval_set.cases),
         calibration,
-        measured(examples, lambda example: DEFAULT),
+        measured(examples, lambda example: example.shipped),
         measured(examples, cross_fitted(examples)),
     )
 
@@ -101,7 +107,7 @@ def examples_of(app: App, cases: Sequence[Case], on_progress: OnProgress) -> Ite
     """
     shown = app.resources.settings.retrieval.k
     idf = term_weights(app.store)
-    embed = app.resources.embedder.embed_documents
+    embed, model = app.resources.embedder.embed_documents, app.resources.embedder.name
     for done, case in enumerate(cases, 1):
         found = app.search(case.question, k=_DEPTH)
         asked = analyse(case.question, idf)
@@ -111,10 +117,11 @@ def examples_of(app: App, cases: Sequence[Case], on_progress: OnProgress) -> Ite
             conditions.append(held_out(found.passages, gold))
         for passages in conditions:
             kept = renumber(passages[:shown])
-            ranked = rank_sentences(asked, found.query_vector, kept, embed)
+            ranked = rank_sentences(asked, found.query_vector, kept, embed, model)
             found_there = any(rank(case.evidence, kept).found) or not case.evidence
             signals = judge(asked, ranked, kept).signals
-            yield Example(case.id, signals, case.answerable and found_there)
+            answered = case.answerable and found_there
+            yield Example(case.id, signals, answered, shipped(kept, model))
         on_progress(Progress("asking", done, len(cases), "questions"))
 
 
@@ -127,12 +134,16 @@ def held_out(passages: Sequence[Passage], sources: set[str]) -> tuple[Passage, .
 
 
 def fitted(examples: Sequence[Example], strength: float = PRIOR_STRENGTH) -> Calibration:
-    """The regression fitted to examples, its threshold by what it may wrongly refuse."""
-    intercept, *weights = fit(examples, DEFAULT, strength)
+    """The regression fitted to examples, its threshold by what it may wrongly refuse.
+
+    Where it starts from is what is shipped for most of them.
+    """
+    ((prior, _),) = Counter(example.shipped for example in examples).most_common(1)
+    intercept, *weights = fit(examples, prior, strength)
     new = Calibration(intercept, Signals(*weights), 0.0, 0.0)
     answered = [new.confidence(e.signals) for e in examples if e.answered]
     low = min(float(np.quantile(answered, FALSE_REFUSALS)), _EVEN)
-    return Calibration(intercept, Signals(*weights), low, max(low, DEFAULT.caution))
+    return Calibration(intercept, Signals(*weights), low, max(low, prior.caution))
 
 
 def fit(examples: Sequence[Example], prior: Calibration, strength: float) -> list[float]:

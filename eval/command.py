@@ -15,7 +15,6 @@ from ingest.errors import UsageError
 from ingest.store import Store
 from ingest.sync import OnProgress, Progress, sync
 from ingest.types import StoredDocument, context
-from rag.abstain import DEFAULT
 from rag.app import App, open_app, own_embedder, sync_settings
 from rag.context import Question, term_weights
 from rag.grounding.rows import header_above
@@ -72,7 +71,7 @@ def _ask_all(
     answerer = {"answerer": "extractive" if extractive else "chat"}
     if not extractive:
         answerer["model"] = settings.chat.model
-    if app.resources.calibration != DEFAULT:
+    if app.resources.calibration is not None:
         answerer["calibration"] = "the store's own"
     return evaluate(
         eval_set,

@@ -10,7 +10,7 @@ from ingest.errors import UsageError
 from ingest.filters import Filter
 from ingest.store import Store
 from ingest.words import terms
-from rag.abstain import DEFAULT, Calibration, Judgement, judge, terms_of
+from rag.abstain import Calibration, Judgement, judge, shipped, terms_of
 from rag.chat.cancel import Cancellation
 from rag.chat.client import ChatModel
 from rag.conversation.rewrite import Standalone, rewrite
@@ -53,7 +53,7 @@ class Resources:
 
     `judge` is None where counted words alone decide what is supported. `model` says what is known
     of the model for an easy question or another, and how many seconds it may take to find out; it
-    is None where the settings alone say it.
+    is None where the settings alone say it. `calibration` is the store's own.
     """
 
     store: Store
@@ -62,7 +62,7 @@ class Resources:
     chat: ChatModel | None = None
     judge: Verifier | None = None
     rerank: Rerank | None = None
-    calibration: Calibration = DEFAULT
+    calibration: Calibration | None = None
     model: Callable[[float, bool], ModelFacts] | None = None
 
 
@@ -123,7 +123,9 @@ def prepare(question: Question, resources: Resources) -> Context:
     alone, retrieval = look_up(question, alone, resources)
     asked = analyse(corrected(alone.text, retrieval.query), idf)
     passages, readily = retrieval.passages, resources.settings.ground.refusal
-    ranked = rank_sentences(asked, retrieval.query_vector, passages, embedder.embed_documents)
+    vector, embed, model = retrieval.query_vector, embedder.embed_documents, embedder.name
+    ranked = rank_sentences(asked, vector, passages, embed, model)
+    calibration = resources.calibration or shipped(passages, model)
     return Context(
         question=question,
         standalone=alone,
@@ -132,7 +134,7 @@ def prepare(question: Question, resources: Resources) -> Context:
         asked=asked,
         ranked=tuple(ranked),
         conflict=find_conflict(asked, ranked),
-        judgement=judge(asked, ranked, passages, resources.calibration.refusing(readily)),
+        judgement=judge(asked, ranked, passages, calibration.refusing(readily)),
         idf=idf,
         started=started,
         rewrite_ms=(rewritten - started) * 1000,

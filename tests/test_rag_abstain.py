@@ -8,17 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.config import DEFAULT_MODEL
 from ingest.errors import StoreMismatch
 from ingest.minilm import MiniLM
 from ingest.types import StoredChunk
 from rag.abstain import (
     CALIBRATION,
     DEFAULT,
+    FOREIGN,
     Calibration,
     Judgement,
     Signals,
     judge,
     read_calibration,
+    shipped,
     write_calibration,
 )
 from rag.extractive.asked import analyse
@@ -41,6 +44,15 @@ def judged(question: str, *texts: str) -> Judgement:
     vector = MODEL.embed_query(question)
     ranked = rank_sentences(asked, vector, passages, MODEL.embed_documents)
     return judge(asked, ranked, passages)
+
+
+def test_another_calibration_judges_languages_that_the_model_has_not_read() -> None:
+    """It goes by the best passage's language; a model of a person's own is trusted with any."""
+    chunk = StoredChunk(1, "1.md", "", 0, 6, "Ruhe. ", None, "", 1, language="de")
+    german = [Passage(1, chunk, 0.5, 0.5, 1, None)]
+
+    assert shipped(german, DEFAULT_MODEL) == FOREIGN
+    assert shipped(german, "own") == shipped([], DEFAULT_MODEL) == DEFAULT
 
 
 @given(SHARES, SHARES, SHARES, SHARES)
@@ -87,10 +99,10 @@ def test_what_no_passage_mentions_is_named() -> None:
 
 
 def test_a_calibration_is_kept_by_its_store(tmp_path: Path) -> None:
-    """What is written is read again; without any the shipped one is used."""
+    """What is written is read again; without any there is none."""
     own = Calibration(-1.5, Signals(1.0, 2.0, 3.0, 0.25), 0.3, 0.5)
 
-    assert read_calibration(tmp_path) == DEFAULT
+    assert read_calibration(tmp_path) is None
     assert write_calibration(tmp_path, own) == tmp_path / CALIBRATION
     assert read_calibration(tmp_path) == own
     assert [path.name for path in tmp_path.iterdir()] == [CALIBRATION]

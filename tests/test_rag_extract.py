@@ -1,7 +1,11 @@
 """Extractive answers: the documents' own best sentences, each as it reads alone."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from ingest.config import DEFAULT_MODEL
 from ingest.minilm import MiniLM
 from ingest.types import StoredChunk
 from rag.extractive.asked import Asked, analyse
@@ -54,6 +58,35 @@ def test_the_best_sentence_answers(question: str, expected: str) -> None:
     assert expected in best.text
     chunk = best.passage.chunk
     assert chunk.text[best.start - chunk.start : best.end - chunk.start] == best.text
+
+
+@pytest.mark.parametrize(
+    ("language", "model", "expected"),
+    [
+        ("en", DEFAULT_MODEL, "close"),
+        ("", DEFAULT_MODEL, "close"),
+        ("de", DEFAULT_MODEL, "words"),
+        ("de", "a-model-of-many-languages", "close"),
+    ],
+)
+def test_words_count_more_where_the_model_has_not_read_the_language(
+    language: str, model: str, expected: str
+) -> None:
+    """A sentence close in meaning wins over one that shares words, but where vectors say little."""
+    texts = {"close": "Der Vorstand tagt im Herbst.", "words": "Die Pumpe steht in Bremen."}
+    passages = [passage(number, text) for number, text in enumerate(texts.values(), 1)]
+    passages = [replace(p, chunk=replace(p.chunk, language=language)) for p in passages]
+    vectors = {texts["close"]: [0.9, 0.1], texts["words"]: [0.3, 0.1]}
+
+    best = rank_sentences(
+        asked("Pumpe Druck Halle Wartung"),
+        np.array([1, 0], np.float32),
+        passages,
+        lambda shown: np.array([vectors[text] for text in shown], np.float32),
+        model,
+    )[0]
+
+    assert best.text == texts[expected]
 
 
 @pytest.mark.parametrize(
