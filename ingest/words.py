@@ -75,7 +75,11 @@ _STOP_WORD_LIST = """
     yours yourself yourselves
     der das den dem des ein eine einen einem einer eines und oder aber ist sind waren wird werden
     wurde wurden wer wie wo wann warum welche welcher welches von vom zu zum zur im auf auch aus
-    bei durch er sie ich wir ihr nicht nach sich als bis dass fur uber wenn
+    bei durch er sie ich wir ihr nicht nach sich als bis dass fur uber wenn beim es du mich uns
+    gibt habe haben hatte hatten kann konnen konnte muss mussen soll sollen sollte darf durfen
+    dieser diese dieses diesem diesen jede jeder jedes jedem jeden kein keine keinen keiner unser
+    unsere unseren ihre ihren ihrer noch nur schon sehr mehr ob dort hier doch denn dann seit gegen
+    ohne unter vor wahrend wem wessen wieso weshalb woher wohin womit wofur wieviel bitte
 """
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 """English and German function and question words; German ones that are English words are not."""
