@@ -1,7 +1,8 @@
 """A file to documents: the format is told by the file's name, and names the loader.
 
 To add a format, write `load_x(data, source, options)` in ingest/loaders/x.py and give it a row in
-FORMATS. What an archive or a mail holds is read as if it were a file of its own.
+FORMATS. The media type of its documents and their language are added here. What an archive or a
+mail holds is read as if it were a file of its own.
 """
 
 import os
@@ -42,6 +43,7 @@ from ingest.loaders.options import (
     Member,
     check_file_size,
     check_text_length,
+    named,
 )
 from ingest.types import Document
 
@@ -66,6 +68,7 @@ class Format:
 
 
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_EXCEL = "application/vnd.ms-excel"
 _OOXML = "application/vnd.openxmlformats-officedocument"
 _OASIS = "application/vnd.oasis.opendocument"
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
@@ -89,7 +92,8 @@ FORMATS: Mapping[str, Format] = {
     f"{_OOXML}.wordprocessingml.document": Format(docx.load_docx, 1, (".docx", ".docm", ".dotx")),
     f"{_OOXML}.presentationml.presentation": Format(pptx.load_pptx, 1, (".pptx", ".pptm", ".ppsx")),
     f"{_OOXML}.spreadsheetml.sheet": Format(sheet.load_sheet, 1, (".xlsx", ".xlsm")),
-    "application/vnd.ms-excel": Format(sheet.load_sheet, 1, (".xls", ".xlsb")),
+    _EXCEL: Format(sheet.load_sheet, 1, (".xls",)),
+    f"{_EXCEL}.sheet.binary.macroenabled.12": Format(sheet.load_sheet, 1, (".xlsb",)),
     f"{_OASIS}.spreadsheet": Format(sheet.load_sheet, 1, (".ods",)),
     f"{_OASIS}.text": Format(odt.load_odt, 1, (".odt",)),
     "application/epub+zip": Format(epub.load_epub, 1, (".epub",)),
@@ -184,7 +188,7 @@ def _load(
                 member = replace(part, name=f"{file.name}/{name}")
                 yield from _load_member(member, name, options, skip, depth + 1)
             else:
-                yield _with_language(part)
+                yield part
         if empty:
             raise LoadError("no text", "the file is empty or holds nothing but markup")
     except LoadError as error:
@@ -226,17 +230,20 @@ def _parts(file: Member, options: LoadOptions) -> Iterator[Document | Member]:
     if not media_type:
         raise UnsupportedFile("unsupported type", f"supported: {' '.join(sorted(_MEDIA_TYPES))}")
     for part in FORMATS[media_type].load(file.read(), file.name, options):
-        if isinstance(part, Document):
-            check_text_length(len(part.text), options)
-        if isinstance(part, Member) or part.blocks:
+        if isinstance(part, Member):
             yield part
+            continue
+        check_text_length(len(part.text), options)
+        if part.blocks:
+            yield _completed(part, media_type)
 
 
-def _with_language(document: Document) -> Document:
+def _completed(document: Document, media_type: str) -> Document:
+    """A document with what is told alike of all formats: its media type and its language."""
     metadata = {name: value for name, value in document.metadata.items() if name != "language"}
     if language := language_of(document):
         metadata["language"] = language
-    return replace(document, metadata=metadata)
+    return replace(document, media_type=media_type, metadata=metadata)
 
 
 def failure(error: Exception, options: LoadOptions) -> LoadError:
@@ -246,5 +253,8 @@ def failure(error: Exception, options: LoadOptions) -> LoadError:
             f"needs more than {options.max_memory / 2**20:,.0f} MiB of memory",
             "raise `ingest.max_memory` (bytes), or leave it out with .ragignore",
         )
-    reason = one_line(f"{type(error).__name__}: {error}")[:200]
-    return LoadError(f"could not be read: {reason}", "leave it out with .ragignore")
+    if isinstance(error, RecursionError):
+        reason = "nested too deeply to be read"
+    else:
+        reason = f"could not be read: {one_line(named(error))[:200]}"
+    return LoadError(reason, "leave it out with .ragignore")

@@ -32,9 +32,8 @@ _ENCRYPTED, _UTF8_NAME = 0x1, 0x800  # flags of a file in a zip archive
 _HINT = "unpack it yourself, or leave it out with .ragignore"
 
 
-def load_zip(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]:
+def load_zip(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
     """The files of a zip archive."""
-    del source
     with checked_zip(data, options) as archive:
         for info in archive.infolist():
             name = info.filename
@@ -46,10 +45,9 @@ def load_zip(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]
                 yield Member(name, partial(_unpacked, partial(_opened, archive, info), options))
 
 
-def load_tar(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]:
+def load_tar(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
     """The files of a tar archive, compressed or not. Raises LoadError where it is damaged, after
     what comes before that."""
-    del source
     stream = _Metered(_decompressed(data), options.max_unpacked)
     # Read block by block: the last one then shows whether the archive ended where it should.
     with (

@@ -119,7 +119,7 @@ def load_code(data: bytes, source: str, _options: LoadOptions) -> tuple[Document
     sections = _python_sections(text) if name.suffix in (".py", ".pyi", ".pyw") else None
     if sections is None:
         sections = _sections(text, begins, end)
-    return (Document(source, "", "text/x-source", text, tuple(_blocks(text, sections))),)
+    return (Document(source, "", "", text, tuple(_blocks(text, sections))),)
 
 
 def _is_generated(text: str) -> bool:

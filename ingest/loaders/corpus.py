@@ -9,7 +9,6 @@ from typing import Any
 
 from ingest.errors import LoadError, UnsupportedFile
 from ingest.loaders.decode import clean, decoded_lines, one_line
-from ingest.loaders.options import LoadOptions
 from ingest.loaders.text import paragraphs
 from ingest.types import Document
 
@@ -18,13 +17,12 @@ _EVALUATION = frozenset({"answers", "answerable", "evidence"})
 _JUDGEMENTS = frozenset({"query-id", "corpus-id"})
 
 
-def load_corpus(data: bytes, source: str, options: LoadOptions) -> Iterator[Document]:
-    """One document a line, whose source is its `_id`; `source`, the file's, is not used.
+def load_corpus(data: bytes) -> Iterator[Document]:
+    """One document a line, whose source is its `_id`.
 
     A line without text is represented by its title; one without either is left out. Raises
     LoadError, once it is reached, for a line of another form.
     """
-    del source, options
     names: set[str] = set()
     for number, row in json_rows(data):
         document = document_of(row)
@@ -72,4 +70,4 @@ def document_of(row: object) -> Document | None:
         return None
     if not text.strip():
         text = title
-    return Document(source, title, "application/jsonl", text, tuple(paragraphs(text)))
+    return Document(source, title, "", text, tuple(paragraphs(text)))

@@ -18,7 +18,6 @@ from ingest.loaders.options import LoadOptions
 from ingest.loaders.package import open_package
 from ingest.types import Document
 
-_MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _WRAPPERS = frozenset((
     "sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag", "AlternateContent", "Choice",
 ))  # fmt: skip
@@ -51,19 +50,18 @@ def load_docx(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
         for kind, name in package.related(main).items()
         if kind in ("styles", "numbering", *_NOTES.values())
     }
-    writer = _Writer(parts)
+    writer = _Writer(parts, Builder(options))
     writer.write(body)
-    metadata = package.properties()
-    title = metadata.pop("title", "")
+    title, metadata = package.properties()
     title = writer.title or title or writer.builder.first_heading
-    return (writer.builder.document(source, _MEDIA_TYPE, title, metadata),)
+    return (writer.builder.document(source, title, metadata),)
 
 
 class _Writer:
     """Where the walk through a document stands."""
 
-    def __init__(self, parts: dict[str, Element]) -> None:
-        self.builder = Builder()
+    def __init__(self, parts: dict[str, Element], builder: Builder) -> None:
+        self.builder = builder
         self.title = ""
         self._styles = {style.get("styleId"): style for style in parts.get("styles", ())}
         self._numbering = Numbering(parts.get("numbering"))

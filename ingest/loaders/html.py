@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import decode, one_line
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
 from ingest.types import Document
 
@@ -70,7 +69,7 @@ def load_html(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
     declared = _CHARSET.search(data[:4096])
     tree = write_html(decode(data, declared[1].decode() if declared else ""), builder)
     title = _title(tree, builder.first_heading)
-    return (builder.document(source, "text/html", title, _metadata(tree)),)
+    return (builder.document(source, title, _metadata(tree)),)
 
 
 def write_html(markup: str, builder: Builder, *, whole: bool = False) -> "LexborHTMLParser":
@@ -318,4 +317,4 @@ def _metadata(tree: "LexborHTMLParser") -> dict[str, str]:
     for name, selector in _METADATA.items():
         node = tree.head.css_first(selector) if tree.head else None
         values[name] = (node.attributes.get("content") or "") if node else ""
-    return described(values)
+    return values

@@ -20,6 +20,6 @@ def load_image(data: bytes, source: str, options: LoadOptions) -> tuple[Document
     pages = ocr.recognised(data, options).rstrip("\f").split("\f")
     if not any(map(str.strip, pages)):
         raise LoadError("no text found in this picture", "check `ingest.ocr_languages`")
-    builder = Builder()
+    builder = Builder(options)
     write_pages([lines_of(lines_apart(page)) for page in pages], (), builder)
-    return (builder.document(source, "image/*"),)
+    return (builder.document(source),)

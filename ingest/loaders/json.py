@@ -30,7 +30,7 @@ _NAMES = ("title", "name", "label", "id", "_id")  # what an object may call itse
 
 def load_json(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by its `title`."""
-    return (_document(read_json(data), source, "application/json", options),)
+    return (_document(read_json(data), source, options),)
 
 
 def load_json_lines(data: bytes, source: str, options: LoadOptions) -> Iterable[Document]:
@@ -41,10 +41,10 @@ def load_json_lines(data: bytes, source: str, options: LoadOptions) -> Iterable[
     rows = (row for _, row in json_rows(data))
     first = next(rows, None)
     if document_of(first):
-        return load_corpus(data, source, options)
+        return load_corpus(data)
     if isinstance(first, dict):
         check_no_questions(first)
-    return (_document([first, *rows], source, "application/jsonl", options),)
+    return (_document([first, *rows], source, options),)
 
 
 def read_json(data: bytes) -> Any:
@@ -55,18 +55,13 @@ def read_json(data: bytes) -> Any:
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise LoadError(f"not JSON: {error.msg} ({place})", "mend the file there") from None
-    except RecursionError:
-        raise _too_deep() from None
 
 
-def _document(value: Any, source: str, media_type: str, options: LoadOptions) -> Document:
+def _document(value: Any, source: str, options: LoadOptions) -> Document:
     builder = Builder(options)
-    try:
-        _write(builder, value, ())
-    except RecursionError:
-        raise _too_deep() from None
+    _write(builder, value, ())
     title = value.get("title") if isinstance(value, dict) else None
-    return builder.document(source, media_type, title if isinstance(title, str) else "")
+    return builder.document(source, title if isinstance(title, str) else "")
 
 
 def _write(builder: Builder, value: Any, path: tuple[str, ...]) -> None:
@@ -137,7 +132,3 @@ def _shown(value: Any) -> str | None:
         line = ", ".join(filter(None, map(_shown, items)))
         return line if len(items) == len(value) and len(line) <= _LONGEST_LINE else None
     return value if isinstance(value, str) else _CONSTANTS[value]
-
-
-def _too_deep() -> LoadError:
-    return LoadError("nested too deeply to be read", "leave it out with .ragignore")

@@ -58,7 +58,7 @@ def load_markdown(data: bytes, source: str, _options: LoadOptions) -> tuple[Docu
     blocks = tuple(_blocks(text, tokens))
     metadata = described({n: entries[key] for key, n in _METADATA_KEYS.items() if entries.get(key)})
     title = entries.get("title") or _first_title(blocks)
-    return (Document(source, title, "text/markdown", text, blocks, metadata=metadata),)
+    return (Document(source, title, "", text, blocks, metadata=metadata),)
 
 
 def split_front_matter(text: str) -> tuple[dict[str, str], str]:

@@ -38,7 +38,6 @@ def load_notebook(data: bytes, source: str, options: LoadOptions) -> tuple[Docum
         replace(
             document,
             title=_text(about, "title") or document.title,
-            media_type="application/x-ipynb+json",
             metadata={**document.metadata, **described(values)},
         ),
     )

@@ -17,7 +17,6 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from ingest.errors import LoadError
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
 
 AGAIN = "open and save it again"
@@ -99,8 +98,8 @@ class Package:
                 found.setdefault(relation.get("Type", "").rpartition("/")[2], target)
         return found
 
-    def properties(self) -> dict[str, str]:
-        """Title, author, date, tags and language of an office file, as far as it has them."""
+    def properties(self) -> tuple[str, dict[str, str]]:
+        """The title of an office file, and its author, date, tags and language; "" for none."""
         name = "meta.xml" if "meta.xml" in self.names else self.related().get("core-properties")
         values: dict[str, str] = {}
         for element in self.xml(name).iter() if name else ():
@@ -111,7 +110,7 @@ class Package:
             for field, tags in _PROPERTIES.items()
         }
         found["tags"] = re.sub(r"\s*[,;]\s*", ", ", found["tags"])
-        return described(found)
+        return found.pop("title"), found
 
     def check_open_document(self) -> None:
         """Raise LoadError for an OpenDocument file with a password: its parts are noise."""

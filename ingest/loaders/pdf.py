@@ -16,7 +16,6 @@ from ingest.errors import LoadError
 from ingest.loaders import ocr
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import one_line
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions, check_text_length
 from ingest.loaders.pdf_blocks import write_pages
 from ingest.loaders.pdf_layout import Line, lines_of
@@ -55,7 +54,7 @@ def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
         hint = "check `ingest.ocr_languages`" if options.ocr else "run `rag ingest --ocr PATH`"
         raise LoadError("no text: scanned?", hint)
     lines = list(map(lines_of, without_running(pages)))
-    builder = Builder()
+    builder = Builder(options)
     write_pages(lines, _attempt(file.outline) or (), builder)
     title, author, date = (
         _attempt(partial(file.metadata, key)) or "" for key in ("Title", "Author", "CreationDate")
@@ -66,14 +65,9 @@ def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
         "unreadable_pages": ", ".join(map(str, unreadable)),
     }
     title = "" if _NO_TITLE.fullmatch(one_line(title)) else title
-    document = builder.document(
-        source,
-        "application/pdf",
-        title or _first_line(source, lines),
-        described(metadata),
-        _labels(_attempt(file.labels) or (), len(pages)),
-    )
-    return (document,)
+    title = title or _first_line(source, lines)
+    labels = _labels(_attempt(file.labels) or (), len(pages))
+    return (builder.document(source, title, metadata, labels),)
 
 
 def variant(options: LoadOptions) -> str:

@@ -13,9 +13,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import LoadError
 from ingest.loaders import pdf_pages as seam
-from ingest.loaders.decode import one_line
+from ingest.loaders.options import border, named
+from ingest.loaders.package import AGAIN, encrypted
 from ingest.loaders.pdf_pages import Bookmark, Run
 
 if TYPE_CHECKING:
@@ -42,15 +42,11 @@ class PypdfFile:
     def __init__(self, data: bytes) -> None:
         from pypdf import PdfReader
 
-        try:
+        with border("damaged PDF", AGAIN, named):
             self._reader = PdfReader(io.BytesIO(data))
-            locked = self._reader.is_encrypted and not self._reader.decrypt("")
-            self.page_count = 0 if locked else len(self._reader.pages)
-        except Exception as error:  # noqa: BLE001 - the border to pypdf: opening
-            reason = one_line(f"{type(error).__name__}: {error}")[:200]
-            raise LoadError(f"damaged PDF: {reason}", "open and save it again") from None
-        if locked:
-            raise LoadError("encrypted: it needs a password", "save a copy without a password")
+            if self._reader.is_encrypted and not self._reader.decrypt(""):
+                raise encrypted()
+            self.page_count = len(self._reader.pages)
         self._fonts: dict[Any, Font] = {}
 
     def runs(self, page: int) -> Sequence[Run]:

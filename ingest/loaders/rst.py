@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import decode, one_line
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
 from ingest.types import Document
 
@@ -37,12 +35,9 @@ def load_rst(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
     from ingest.loaders import doctree  # docutils takes a while to load
 
     builder = Builder(options)
-    try:
-        tree = doctree.parse(decode(data))
-        _Walk(builder).take(tree)
-    except RecursionError:
-        raise LoadError("nested too deeply to be read", "leave it out with .ragignore") from None
-    return (builder.document(source, "text/x-rst", builder.first_heading, _metadata(tree)),)
+    tree = doctree.parse(decode(data))
+    _Walk(builder).take(tree)
+    return (builder.document(source, builder.first_heading, _metadata(tree)),)
 
 
 @dataclass(slots=True)
@@ -204,7 +199,7 @@ def _metadata(tree: Any) -> dict[str, str]:
     if first is None or first.tagname != "field_list":
         return {}
     fields = {field[0].astext().lower(): field[1].astext() for field in first.children}
-    return described({_METADATA[name]: fields[name] for name in _METADATA if name in fields})
+    return {_METADATA[name]: fields[name] for name in _METADATA if name in fields}
 
 
 def _first(node: Any) -> Any:

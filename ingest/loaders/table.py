@@ -39,7 +39,7 @@ def load_table(data: bytes, source: str, options: LoadOptions) -> tuple[Document
     check_no_questions(map(str.strip, chain.from_iterable(sample[:header_rows])))
     builder = Builder(options)
     builder.table(chain(sample, rows), header_rows=header_rows)
-    return (builder.document(source, "text/csv"),)
+    return (builder.document(source),)
 
 
 def _rows(text: str, delimiter: str, start: int = 0) -> Iterator[Row]:

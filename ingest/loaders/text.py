@@ -14,7 +14,7 @@ _INDENT = ("    ", "\t")
 def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
     """One document without a title of its own."""
     text = decode(data)
-    return (Document(source, "", "text/plain", text, tuple(paragraphs(text))),)
+    return (Document(source, "", "", text, tuple(paragraphs(text))),)
 
 
 def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:
