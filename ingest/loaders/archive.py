@@ -9,9 +9,7 @@ import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase, BytesIO
 from itertools import pairwise
@@ -20,16 +18,11 @@ from pathlib import PurePosixPath
 from typing import IO, NoReturn
 
 from ingest.errors import LoadError, UnsupportedFile
-from ingest.loaders.options import LoadOptions, Member, check_file_size, check_members
+from ingest.loaders.options import LoadOptions, Member, border, check_file_size, check_members
 
 _COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-# What the standard library is seen to raise for damaged files, besides its own errors.
-_DAMAGES = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, ValueError, NotImplementedError, OverflowError),
-)
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800  # flags of a file in a zip archive
-_HINT = "unpack it yourself, or leave it out with .ragignore"
+_DAMAGED, _HINT = "cannot be unpacked", "unpack it yourself, or leave it out with .ragignore"
 
 
 def load_zip(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
@@ -51,7 +44,7 @@ def load_tar(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member
     stream = _Metered(_decompressed(data), options.max_unpacked)
     # Read block by block: the last one then shows whether the archive ended where it should.
     with (
-        _clear_errors(),
+        border(_DAMAGED, _HINT),
         tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive,
     ):
         for count, info in enumerate(archive, start=1):
@@ -79,7 +72,7 @@ def checked_zip(data: bytes, options: LoadOptions) -> zipfile.ZipFile:
     bytes are refused: so a small archive would hold petabytes (Fifield 2019,
     https://www.bamsoftware.com/hacks/zipbomb/).
     """
-    with _clear_errors():
+    with border(_DAMAGED, _HINT):
         archive = zipfile.ZipFile(BytesIO(data))
     files = sorted(archive.infolist(), key=attrgetter("header_offset"))
     check_members(len(files), options)
@@ -130,7 +123,7 @@ def _unpacked(
     opened: Callable[[], IO[bytes] | BufferedIOBase | None], options: LoadOptions
 ) -> bytes:
     """All of a file, if it is no larger than allowed."""
-    with _clear_errors():
+    with border(_DAMAGED, _HINT):
         file = opened()
         data = file.read(options.max_file + 1) if file else b""
     check_file_size(len(data), options.max_file)
@@ -147,15 +140,6 @@ def _name(raw: bytes, legacy: str) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode(legacy, "replace")
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Damages as LoadErrors."""
-    try:
-        yield
-    except _DAMAGES as error:
-        raise LoadError(f"cannot be unpacked: {error}", _HINT) from None
 
 
 def _too_large(limit: int) -> LoadError:

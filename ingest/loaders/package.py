@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from ingest.errors import LoadError
-from ingest.loaders.options import LoadOptions
+from ingest.loaders.options import LoadOptions, border
 
 AGAIN = "open and save it again"
 OLE_MAGIC = bytes.fromhex("D0CF11E0A1B11AE1")  # a file system in a file, older than zip packages
@@ -143,10 +143,8 @@ def open_package(data: bytes, options: LoadOptions) -> Package:
         raise _ole_error(data)
     if not data.startswith(b"PK"):
         raise LoadError("not what its name says: it is no zip file", "check what the file is")
-    try:
+    with border("damaged or cut off", AGAIN):
         package = zipfile.ZipFile(io.BytesIO(data))
-    except _DAMAGE as error:
-        raise LoadError(f"damaged or cut off: {error}", AGAIN) from None
     _measure(package.infolist(), options)
     names = dict.fromkeys(info.filename for info in package.infolist())
     return Package(tuple(name for name in names if name and not name.endswith("/")), package)
