@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 
 from ingest.loaders.builder import Builder
-from ingest.loaders.corpus import check_no_questions
 from ingest.loaders.decode import decode
+from ingest.loaders.json import check_no_questions
 from ingest.loaders.options import LoadOptions
 from ingest.loaders.text import lines
 from ingest.types import Document
