@@ -18,6 +18,7 @@ from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, check_text_leng
 from ingest.loaders.text import paragraphs
 from ingest.types import Block, BlockKind, Document
 
+_DEEPEST_ITEM = 8
 _JOINED: tuple[BlockKind, ...] = ("list", "table")
 
 
@@ -65,9 +66,9 @@ class Builder:
         """A line of a list, its indentation and marker in front; it joins the line before it."""
         self._add("list", clean(text).rstrip())
 
-    def item(self, text: str, marker: str = "-", depth: int = 0) -> None:
+    def item(self, text: str, marker: str = "- ", depth: int = 0) -> None:
         """An item of a list, `depth` lists deep in others; its lines stand below each other."""
-        first = "  " * depth + marker + " "
+        first = "  " * min(depth, _DEEPEST_ITEM) + marker
         self.line(first + text.replace("\n", "\n" + " " * len(first)) if text else "")
 
     def table(

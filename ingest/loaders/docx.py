@@ -123,7 +123,7 @@ class _Writer:
             self.builder.heading(level, text if marker == BULLET else f"{marker} {text}")
             self.title = self.title or (text if name.lower() == "title" else "")
         elif marker and not _CAPTION.search(name):
-            self.builder.item(text, marker, _depth(chain))
+            self.builder.item(text, f"{marker} ", _depth(chain))
         else:
             self.builder.prose(f"{marker} {text}")
 
