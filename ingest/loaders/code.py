@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from ingest.errors import UnsupportedFile
 from ingest.loaders.decode import decode, one_line
 from ingest.loaders.options import LoadOptions
+from ingest.loaders.text import line_starts
 from ingest.types import Block, Document
 
 _CONTROL = (
@@ -136,7 +137,7 @@ def _python_sections(text: str) -> list[_Section] | None:
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    starts = [0, *(found.end() for found in re.finditer("\n", text)), len(text)]
+    starts = line_starts(text)
     sections = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):

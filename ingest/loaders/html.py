@@ -249,8 +249,7 @@ class _Page:
         self.flush()
         self.builder.end()
         # Asked of the children, because a node is among its own matches.
-        is_layout = any(child.css_first(_LAYOUT) for child in table.iter())
-        self.in_table = opens and not is_layout
+        self.in_table = opens and not any(child.css_first(_LAYOUT) for child in table.iter())
 
     def _take_in_table(self, tag: str, opens: bool) -> None:
         if tag in ("td", "th", "caption"):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ingest.loaders.decode import decode, one_line
 from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
-from ingest.loaders.text import paragraphs, trimmed
+from ingest.loaders.text import line_starts, paragraphs, trimmed
 from ingest.types import Block, BlockKind, Document
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def load_markdown(data: bytes, source: str, _options: LoadOptions) -> tuple[Docu
         tokens = _parser().parse(text)
     blocks = tuple(_blocks(text, tokens))
     metadata = described({n: entries[key] for key, n in _METADATA_KEYS.items() if entries.get(key)})
-    title = entries.get("title") or _first_title(blocks)
+    title = entries.get("title") or next((b.label for b in blocks if b.level == 1 and b.label), "")
     return (Document(source, title, "", text, blocks, metadata=metadata),)
 
 
@@ -111,12 +111,11 @@ def _parser() -> "MarkdownIt":
     return MarkdownIt("commonmark").enable("table").disable("inline")
 
 
-@cache
-def _inline_parser() -> "MarkdownIt":
-    """A parser of inline markup, for headings."""
-    from markdown_it import MarkdownIt
-
-    return MarkdownIt("commonmark")
+def _inline(content: str) -> list["Token"]:
+    """The inline markup of a block, which is parsed for this one alone."""
+    tokens: list[Token] = []
+    _parser().inline.parse(content, _parser(), {}, tokens)
+    return tokens
 
 
 def _without_comments(text: str, tokens: Sequence["Token"]) -> str:
@@ -139,7 +138,7 @@ def _without_comments(text: str, tokens: Sequence["Token"]) -> str:
 
 def _code_spans(text: str, tokens: Sequence["Token"]) -> list[tuple[int, int]]:
     """Ascending spans of code blocks and of inline code that holds the start of a comment."""
-    starts = _line_starts(text)
+    starts = line_starts(text)
     spans = []
     for token in tokens:
         if token.map and token.type in _CODE:
@@ -153,7 +152,7 @@ def _inline_code(text: str, token: "Token", starts: Sequence[int]) -> Iterator[t
     """Where the inline code of one paragraph lies."""
     assert token.map
     at, stop = starts[token.map[0]], starts[token.map[1]]
-    for child in _inline_parser().parseInline(token.content)[0].children or []:
+    for child in _inline(token.content):
         if child.type == "code_inline":
             found = text.find(child.content, at, stop)
             if found >= 0:
@@ -163,7 +162,7 @@ def _inline_code(text: str, token: "Token", starts: Sequence[int]) -> Iterator[t
 
 def _blocks(text: str, tokens: Sequence["Token"]) -> Iterator[Block]:
     """The outermost blocks; lines that no token accounts for become paragraphs."""
-    starts = _line_starts(text)
+    starts = line_starts(text)
     covered = 0
     for index, token in enumerate(tokens):
         if token.level or not token.map or token.nesting < 0:
@@ -195,26 +194,5 @@ def _block(text: str, span: tuple[int, int], tokens: Sequence["Token"]) -> Block
 def _label(content: str) -> str:
     """A heading's words without markup and without the attributes some dialects put behind them."""
     content = _ATTRIBUTES.sub("", content)
-    children = _inline_parser().parseInline(content)[0].children or []
-    words = [" " if "break" in child.type else child.content for child in children if _shown(child)]
-    return one_line("".join(words))
-
-
-def _shown(token: "Token") -> bool:
-    """Whether an inline token is seen as words: not an HTML tag, not an image."""
-    return token.type not in ("html_inline", "image")
-
-
-def _first_title(blocks: Sequence[Block]) -> str:
-    """The label of the first h1, or ""."""
-    return next((block.label for block in blocks if block.level == 1 and block.label), "")
-
-
-def _line_starts(text: str) -> list[int]:
-    """Where each line begins, with the text's end as the last entry."""
-    starts = [0]
-    at = text.find("\n")
-    while at >= 0:
-        starts.append(at + 1)
-        at = text.find("\n", at + 1)
-    return starts if starts[-1] == len(text) else [*starts, len(text)]
+    shown = (token for token in _inline(content) if token.type not in ("html_inline", "image"))
+    return one_line("".join(" " if "break" in token.type else token.content for token in shown))

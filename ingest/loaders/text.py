@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 from ingest.loaders.decode import decode
 from ingest.loaders.options import LoadOptions
@@ -43,6 +44,11 @@ def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             stop = end
         yield start, stop
         start = stop + 1
+
+
+def line_starts(text: str) -> list[int]:
+    """Where each line of a clean text begins, with the text's end as the last entry."""
+    return [0, *accumulate(map(len, text.splitlines(keepends=True)))]
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
