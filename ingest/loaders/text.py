@@ -1,6 +1,7 @@
 """Plain text: blocks are what blank lines separate."""
 
 import re
+import sys
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -10,6 +11,8 @@ from ingest.types import Block, BlockKind, Document
 
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦·–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
 _INDENT = ("    ", "\t")
+PARAGRAPH = re.compile(r"^[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*", re.M)
+"""Lines up to the next blank one."""
 
 
 def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
@@ -18,32 +21,14 @@ def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document
     return (Document(source, "", "", text, tuple(paragraphs(text))),)
 
 
-def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:
+def paragraphs(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[Block]:
     """The blocks of text[start:end], whose lines belong together until a line is blank.
 
     Together they hold every non-space character. Indented paragraphs are code, as in Markdown.
+    `start` is at the beginning of a line.
     """
-    first = last = -1
-    for line_start, line_end in lines(text, start, len(text) if end is None else end):
-        line = text[line_start:line_end]
-        if line and not line.isspace():
-            first = line_start if first < 0 else first
-            last = line_end
-        elif first >= 0:
-            yield _block(text, first, last)
-            first = -1
-    if first >= 0:
-        yield _block(text, first, last)
-
-
-def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The spans of the lines of text[start:end], without their line ends."""
-    while start <= end:
-        stop = text.find("\n", start, end)
-        if stop < 0:
-            stop = end
-        yield start, stop
-        start = stop + 1
+    for found in PARAGRAPH.finditer(text, start, end):
+        yield _block(text, *found.span())
 
 
 def line_starts(text: str) -> list[int]:
