@@ -112,11 +112,10 @@ class _Writer:
             return
         self._end_code()
         text = self._text(paragraph)
+        # An empty item of a list counts, one that was deleted does not.
         if not text and paragraph.find("pPr/rPr/del") is not None:
             return
-        marker = self._marker(
-            chain
-        )  # an empty item of a list counts, one that was deleted does not
+        marker = self._marker(chain)
         if not text or _CONTENTS.match(name):
             return
         if level := _level(chain):
@@ -134,7 +133,7 @@ class _Writer:
             self.builder.prose(caption)
             self.write(next(filter(None, cells))[0])
             return
-        marked = len(list(takewhile(_is_header, rows)))
+        marked = len(list(takewhile(lambda row: _is_on(row, "trPr/tblHeader"), rows)))
         self.builder.table(
             (list(self._row(row)) for row in cells),
             header_rows=marked or int(len(rows) > 1),
@@ -173,7 +172,7 @@ class _Writer:
     def _spans(self, element: Element) -> Iterator[str]:
         """The pieces of text below an element that are shown in its place."""
         for child in element:
-            if child.tag in _DROPPED or _is_hidden(child):
+            if child.tag in _DROPPED or (child.tag == "r" and _is_on(child, "rPr/vanish")):
                 continue
             if child.tag == "t":
                 yield (child.text or "").replace("\n", " ")
@@ -253,11 +252,3 @@ def _is_on(parent: Element, path: str) -> bool:
     """Whether a property is set: it is there, and does not say otherwise."""
     found = value(parent, path)
     return found is not None and found not in ("0", "false", "off")
-
-
-def _is_hidden(element: Element) -> bool:
-    return element.tag == "r" and _is_on(element, "rPr/vanish")
-
-
-def _is_header(row: Element) -> bool:
-    return _is_on(row, "trPr/tblHeader")

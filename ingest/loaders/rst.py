@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ingest.loaders.builder import Builder
-from ingest.loaders.decode import decode, one_line
+from ingest.loaders.decode import decode, one_line, tidy_lines
 from ingest.loaders.options import LoadOptions
 from ingest.types import Document
 
@@ -118,7 +118,7 @@ class _Walk:
 
     def take_lines(self, node: Any) -> None:
         """Add lines that are kept apart."""
-        self._add("\n".join(filter(None, map(one_line, node.astext().split("\n")))))
+        self._add(tidy_lines(node.astext()))
 
     def take_attribution(self, node: Any) -> None:
         """Add who said what stands above."""
