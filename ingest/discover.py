@@ -28,6 +28,9 @@ SECRET_NAMES = (
 )  # fmt: skip
 _IGNORE_FILE_BYTES = 1 << 20
 
+Supported = Callable[[str], bool]
+"""Whether there is a loader for a file of this name."""
+
 
 class SkipReason(StrEnum):
     """Why a name is not read: the value is what a person sees.
@@ -89,12 +92,11 @@ class _Folder:
     rules: tuple[tuple[str, GitIgnoreSpec], ...]
 
 
-def discover(root: Path, supported: Callable[[str], bool]) -> Iterator[FoundFile | SkippedFile]:
+def discover(root: Path, supported: Supported) -> Iterator[FoundFile | SkippedFile]:
     """The files below `root`, or `root` itself if it is a file, in the order of their names.
 
-    `supported` tells from a file's name whether there is a loader for it. A file that is named
-    directly is held to the rules on secrets, kind and type, not to those on hidden and ignored
-    names. Raises UsageError where there is no such path.
+    A file that is named directly is held to the rules on secrets, kind and type, not to those on
+    hidden and ignored names. Raises UsageError where there is no such path.
     """
     if not os.path.lexists(root):
         raise UsageError(f"no such file or folder: {printable(str(root))}", "check the path")
@@ -120,9 +122,7 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _named(
-    path: Path, real_path: Path, supported: Callable[[str], bool]
-) -> FoundFile | SkippedFile:
+def _named(path: Path, real_path: Path, supported: Supported) -> FoundFile | SkippedFile:
     """The verdict on a file that was given by name."""
     if reason := _reason_of_name(path.name):
         return SkippedFile(printable(path.name), reason)
@@ -131,7 +131,7 @@ def _named(
     return _file(path.absolute(), path.name, supported)
 
 
-def _file(path: Path, relative: str, supported: Callable[[str], bool]) -> FoundFile | SkippedFile:
+def _file(path: Path, relative: str, supported: Supported) -> FoundFile | SkippedFile:
     """The verdict on what is no folder: by its kind, then by its type."""
     try:
         status = path.stat()
@@ -144,7 +144,7 @@ def _file(path: Path, relative: str, supported: Callable[[str], bool]) -> FoundF
     return FoundFile(path, relative, status.st_size, status.st_mtime_ns)
 
 
-def _walk(root: Path, supported: Callable[[str], bool]) -> Iterator[FoundFile | SkippedFile]:
+def _walk(root: Path, supported: Supported) -> Iterator[FoundFile | SkippedFile]:
     """Depth first, each folder's names in code point order; a stack instead of recursion."""
     stack: list[FoundFile | SkippedFile | _Folder] = [_Folder(root, "", ())]
     while stack:
@@ -159,7 +159,7 @@ def _walk(root: Path, supported: Callable[[str], bool]) -> Iterator[FoundFile | 
 
 
 def _contents(
-    folder: _Folder, root: Path, supported: Callable[[str], bool]
+    folder: _Folder, root: Path, supported: Supported
 ) -> list[FoundFile | SkippedFile | _Folder]:
     """What to do with each name in a folder. Raises OSError where it cannot be read."""
     with os.scandir(folder.path) as scan:
@@ -176,7 +176,7 @@ def _contents(
 
 
 def _verdict(
-    entry: os.DirEntry[str], folder: _Folder, root: Path, supported: Callable[[str], bool]
+    entry: os.DirEntry[str], folder: _Folder, root: Path, supported: Supported
 ) -> FoundFile | SkippedFile | _Folder:
     """What to do with one name: read it, skip it, or look into that folder."""
     is_folder = entry.is_dir(follow_symlinks=False)

@@ -120,6 +120,9 @@ class Unread:
     error: LoadError
 
 
+Part = Reading | Document | Unread
+
+
 def format_of(name: str) -> str:
     """The media type of files of this name, or "" where there is no loader for them."""
     lowered = name.lower()
@@ -162,7 +165,7 @@ def read_file(path: Path, max_file: int) -> bytes:
 
 def load(
     data: bytes, source: str, options: LoadOptions = DEFAULT_OPTIONS, skip: Set[str] = frozenset()
-) -> Iterator[Reading | Document | Unread]:
+) -> Iterator[Part]:
     """The documents in a file, each with text, and what could not be read of it.
 
     `source` names the file; what is inside an archive is named `archive.zip/path`. Parts named in
@@ -172,9 +175,7 @@ def load(
     return _load(Member(source, lambda: data), options, skip, depth=0)
 
 
-def _load(
-    file: Member, options: LoadOptions, skip: Set[str], depth: int
-) -> Iterator[Reading | Document | Unread]:
+def _load(file: Member, options: LoadOptions, skip: Set[str], depth: int) -> Iterator[Part]:
     if file.name in skip:
         return
     yield Reading(file.name)
@@ -199,7 +200,7 @@ def _load(
 
 def _load_member(
     file: Member, inside: str, options: LoadOptions, skip: Set[str], depth: int
-) -> Iterator[Reading | Document | Unread]:
+) -> Iterator[Part]:
     """Load a member by the rules for files on disk; `inside` is its path below its archive."""
     if reason := reason_to_skip(inside):
         yield Unread(file.name, UnsupportedFile(reason, "unpack it and give it another name"))

@@ -71,9 +71,9 @@ def _document(
         else:
             builder.text(_text(part))
     name, address = parseaddr(_header(message, "From"))
-    date = parsedate(shown["Date"])
-    values = {"author": _words(name) or address, "to": shown["To"]}
-    values["date"] = "{:04}-{:02}-{:02}".format(*date) if date else ""
+    sent = parsedate(shown["Date"])
+    date = "{:04}-{:02}-{:02}".format(*sent) if sent else ""
+    values = {"author": _words(name) or address, "to": shown["To"], "date": date}
     return builder.document(source, subject, values)
 
 
