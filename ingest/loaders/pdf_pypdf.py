@@ -9,6 +9,7 @@ import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -53,13 +54,11 @@ class PypdfFile:
         """The text of a page, counted from 0, in the order in which it was written."""
         loaded = self._reader.pages[page]
         drawing = _Drawing(self._reader, self._fonts)
-        try:
+        with suppress(Exception):  # the border to pypdf: what it may read in its own way
             drawing.draw(loaded.get("/Contents"), loaded.get("/Resources"))
-        except Exception:  # noqa: BLE001 - the border to pypdf: what it may read in its own way
-            return seam.lines_apart(loaded.extract_text())
-        if any(seam.RIGHT_TO_LEFT.search(run.text) for run in drawing.runs):
-            return seam.lines_apart(loaded.extract_text())
-        return drawing.runs
+            if not any(seam.RIGHT_TO_LEFT.search(run.text) for run in drawing.runs):
+                return drawing.runs
+        return seam.lines_apart(loaded.extract_text())
 
     def metadata(self, key: str) -> str:
         """An entry of the file's information, "" if it has none."""
