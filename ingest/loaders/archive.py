@@ -21,7 +21,8 @@ from ingest.loaders.package import share_bytes
 
 _COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800  # flags of a file in a zip archive
-_DAMAGED, _HINT = "cannot be unpacked", "unpack it yourself, or leave it out with .ragignore"
+_HINT = "unpack it yourself, or leave it out with .ragignore"
+_border = partial(border, "cannot be unpacked", _HINT)
 
 
 def load_zip(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
@@ -42,10 +43,7 @@ def load_tar(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member
     what comes before that."""
     stream = _Metered(_decompressed(data), options.max_unpacked)
     # Read block by block: the last one then shows whether the archive ended where it should.
-    with (
-        border(_DAMAGED, _HINT),
-        tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive,
-    ):
+    with _border(), tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
         for count, info in enumerate(archive, start=1):
             check_members(count, options)
             name = _name(info.name.encode("utf-8", "surrogateescape"), "cp1252")
@@ -69,7 +67,7 @@ def checked_zip(data: bytes, options: LoadOptions) -> zipfile.ZipFile:
 
     The sizes it declares can be counted, because no more than them is ever read.
     """
-    with border(_DAMAGED, _HINT):
+    with _border():
         archive = zipfile.ZipFile(BytesIO(data))
     files = archive.infolist()
     check_members(len(files), options)
@@ -119,7 +117,7 @@ def _unpacked(
     opened: Callable[[], IO[bytes] | BufferedIOBase | None], options: LoadOptions
 ) -> bytes:
     """All of a file, if it is no larger than allowed."""
-    with border(_DAMAGED, _HINT):
+    with _border():
         file = opened()
         data = file.read(options.max_file + 1) if file else b""
     check_file_size(len(data), options.max_file)
