@@ -1,7 +1,6 @@
 """Plain text: blocks are what blank lines separate."""
 
 import re
-import sys
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -21,14 +20,13 @@ def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document
     return (Document(source, "", "", text, tuple(paragraphs(text))),)
 
 
-def paragraphs(text: str, start: int = 0, end: int = sys.maxsize) -> Iterator[Block]:
+def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:
     """The blocks of text[start:end], whose lines belong together until a line is blank.
 
     Together they hold every non-space character. Indented paragraphs are code, as in Markdown.
-    `start` is at the beginning of a line.
     """
-    for found in PARAGRAPH.finditer(text, start, end):
-        yield _block(text, *found.span())
+    for found in PARAGRAPH.finditer(text[start:end]):
+        yield _block(text, start + found.start(), start + found.end())
 
 
 def line_starts(text: str) -> list[int]:
