@@ -253,8 +253,7 @@ def failure(error: Exception, options: LoadOptions) -> LoadError:
             f"needs more than {options.max_memory / 2**20:,.0f} MiB of memory",
             "raise `ingest.max_memory` (bytes), or leave it out with .ragignore",
         )
+    reason = f"could not be read: {one_line(named(error))[:200]}"
     if isinstance(error, RecursionError):
         reason = "nested too deeply to be read"
-    else:
-        reason = f"could not be read: {one_line(named(error))[:200]}"
     return LoadError(reason, "leave it out with .ragignore")
