@@ -18,7 +18,7 @@ from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, check_text_leng
 from ingest.loaders.text import paragraphs
 from ingest.types import Block, BlockKind, Document
 
-_DEEPEST_ITEM = 8
+_DEEPEST_ITEM = 8  # lists in lists: what is deeper is indented no more
 _JOINED: tuple[BlockKind, ...] = ("list", "table")
 
 

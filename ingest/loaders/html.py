@@ -288,5 +288,8 @@ def _title(tree: "LexborHTMLParser", heading: str) -> str:
 
 def _metadata(tree: "LexborHTMLParser") -> dict[str, str]:
     """Author, date and tags where the page's head gives them, and the language it declares."""
-    found = {name: (tree.css_first(s), attribute) for name, (s, attribute) in _METADATA.items()}
-    return {name: node.attributes.get(a) or "" for name, (node, a) in found.items() if node}
+    return {
+        name: node.attributes.get(attribute) or ""
+        for name, (selector, attribute) in _METADATA.items()
+        if (node := tree.css_first(selector))
+    }
