@@ -8,10 +8,12 @@ every level from the root down, with git's meaning, and `.ragignore` wins over i
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from pathspec import GitIgnoreSpec
 
@@ -26,41 +28,35 @@ SECRET_NAMES = (
 )  # fmt: skip
 _IGNORE_FILE_BYTES = 1 << 20
 
+Supported = Callable[[str], bool]
+"""Whether there is a loader for a file of this name."""
+
 
 class SkipReason(StrEnum):
-    """Why a name is not read; the value is what a person sees."""
+    """Why a name is not read: the value is what a person sees.
 
-    UNSUPPORTED = "unsupported type"
-    HIDDEN = "hidden"
-    IGNORED = "ignored by .gitignore or .ragignore"
-    SECRET = "key or secret file"
-    TOOL_FOLDER = "folder made by a tool"
-    LINK_OUT = "link that leaves the folder"
-    LINK_FOLDER = "link to a folder"
-    LINK_BROKEN = "broken link"
-    SPECIAL = "not a regular file"
-    NAME = "name is not valid UTF-8"
-    UNREADABLE = "no permission, or gone"
+    `remedy` is what to do where it should be read all the same.
+    """
 
-    @property
-    def remedy(self) -> str:
-        """What to do where it should be read all the same."""
-        return _REMEDIES[self]
+    UNSUPPORTED = "unsupported type", "save it in a format of the README's table, as PDF or text"
+    HIDDEN = "hidden", "name the file itself: `rag ingest PATH`"
+    IGNORED = "ignored by .gitignore or .ragignore", "name the file itself, or change the rule"
+    SECRET = "key or secret file", "rename it if it holds no secret"
+    TOOL_FOLDER = "folder made by a tool", "name the folder itself: `rag ingest PATH`"
+    LINK_OUT = "link that leaves the folder", "ingest the place it leads to"
+    LINK_FOLDER = "link to a folder", "ingest the folder it leads to"
+    LINK_BROKEN = "broken link", "mend or remove the link"
+    SPECIAL = "not a regular file", "only regular files are read"
+    NAME = "name is not valid UTF-8", "rename it"
+    UNREADABLE = "no permission, or gone", "check its permissions"
 
+    remedy: str
 
-_REMEDIES = {
-    SkipReason.UNSUPPORTED: "save it in a format of the README's table, as PDF or text",
-    SkipReason.HIDDEN: "name the file itself: `rag ingest PATH`",
-    SkipReason.IGNORED: "name the file itself, or change the rule",
-    SkipReason.SECRET: "rename it if it holds no secret",
-    SkipReason.TOOL_FOLDER: "name the folder itself: `rag ingest PATH`",
-    SkipReason.LINK_OUT: "ingest the place it leads to",
-    SkipReason.LINK_FOLDER: "ingest the folder it leads to",
-    SkipReason.LINK_BROKEN: "mend or remove the link",
-    SkipReason.SPECIAL: "only regular files are read",
-    SkipReason.NAME: "rename it",
-    SkipReason.UNREADABLE: "check its permissions",
-}
+    def __new__(cls, value: str, remedy: str) -> "SkipReason":
+        """A reason, as text its value alone."""
+        reason = str.__new__(cls, value)
+        reason._value_, reason.remedy = value, remedy
+        return reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,34 +81,28 @@ class SkippedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ignores:
-    """The ignore rules of one folder; `folder` is relative to the root and ends with `/`."""
+class _Folder:
+    """A folder to look into; `relative` ends with `/`, and so does that of each folder with rules.
 
-    folder: str
-    spec: GitIgnoreSpec
+    `rules` are those in force in it, each with the folder that gives them, the deepest last.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class _Walk:
-    """What stays the same during one walk; `real_root` is the root without links."""
-
-    root: Path
-    real_root: Path
-    supported: Callable[[str], bool]
+    path: Path
+    relative: str
+    rules: tuple[tuple[str, GitIgnoreSpec], ...]
 
 
-def discover(root: Path, supported: Callable[[str], bool]) -> Iterator[FoundFile | SkippedFile]:
+def discover(root: Path, supported: Supported) -> Iterator[FoundFile | SkippedFile]:
     """The files below `root`, or `root` itself if it is a file, in the order of their names.
 
-    `supported` tells from a file's name whether there is a loader for it. A file that is named
-    directly is held to the rules on secrets, kind and type, not to those on hidden and ignored
-    names. Raises UsageError where there is no such path.
+    A file that is named directly is held to the rules on secrets, kind and type, not to those on
+    hidden and ignored names. Raises UsageError where there is no such path.
     """
     if not os.path.lexists(root):
         raise UsageError(f"no such file or folder: {printable(str(root))}", "check the path")
     real_root = Path(os.path.realpath(root))
     if real_root.is_dir():
-        return _walk(_Walk(real_root, real_root, supported))
+        return _walk(real_root, supported)
     return iter([_named(root, real_root, supported)])
 
 
@@ -132,57 +122,48 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _named(
-    path: Path, real_path: Path, supported: Callable[[str], bool]
-) -> FoundFile | SkippedFile:
+def _named(path: Path, real_path: Path, supported: Supported) -> FoundFile | SkippedFile:
     """The verdict on a file that was given by name."""
     if reason := _reason_of_name(path.name):
         return SkippedFile(printable(path.name), reason)
     if _is_secret(real_path.name):
         return SkippedFile(path.name, SkipReason.SECRET)
+    return _file(path.absolute(), path.name, supported)
+
+
+def _file(path: Path, relative: str, supported: Supported) -> FoundFile | SkippedFile:
+    """The verdict on what is no folder: by its kind, then by its type."""
     try:
-        status = real_path.stat()
+        status = path.stat()
     except OSError:
-        return SkippedFile(path.name, SkipReason.UNREADABLE)
+        return SkippedFile(relative, SkipReason.UNREADABLE)
     if not stat.S_ISREG(status.st_mode):
-        return SkippedFile(path.name, SkipReason.SPECIAL)
+        return SkippedFile(relative, SkipReason.SPECIAL)
     if not supported(path.name):
-        return SkippedFile(path.name, SkipReason.UNSUPPORTED)
-    return FoundFile(path.absolute(), path.name, status.st_size, status.st_mtime_ns)
+        return SkippedFile(relative, SkipReason.UNSUPPORTED)
+    return FoundFile(path, relative, status.st_size, status.st_mtime_ns)
 
 
-def _walk(walk: _Walk) -> Iterator[FoundFile | SkippedFile]:
+def _walk(root: Path, supported: Supported) -> Iterator[FoundFile | SkippedFile]:
     """Depth first, each folder's names in code point order; a stack instead of recursion."""
-    stack: list[tuple[str, tuple[_Ignores, ...], Iterator[os.DirEntry[str]]]] = []
-    opened = _open_folder(walk.root, "", ())
-    if opened is None:
-        yield SkippedFile("/", SkipReason.UNREADABLE)
-        return
-    stack.append(opened)
+    stack: list[FoundFile | SkippedFile | _Folder] = [_Folder(root, "", ())]
     while stack:
-        folder, ignores, entries = stack[-1]
-        entry = next(entries, None)
-        if entry is None:
-            stack.pop()
+        item = stack.pop()
+        if not isinstance(item, _Folder):
+            yield item
             continue
-        verdict = _verdict(walk, entry, folder, ignores)
-        if not isinstance(verdict, str):
-            yield verdict
-        elif opened := _open_folder(Path(entry.path), verdict, ignores):
-            stack.append(opened)
-        else:
-            yield SkippedFile(verdict, SkipReason.UNREADABLE)
+        try:
+            stack += reversed(_contents(item, root, supported))
+        except OSError:
+            yield SkippedFile(item.relative or "/", SkipReason.UNREADABLE)
 
 
-def _open_folder(
-    path: Path, folder: str, ignores: tuple[_Ignores, ...]
-) -> tuple[str, tuple[_Ignores, ...], Iterator[os.DirEntry[str]]] | None:
-    """A folder's sorted entries with the ignore rules in force; None if it cannot be read."""
-    try:
-        with os.scandir(path) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError:
-        return None
+def _contents(
+    folder: _Folder, root: Path, supported: Supported
+) -> list[FoundFile | SkippedFile | _Folder]:
+    """What to do with each name in a folder. Raises OSError where it cannot be read."""
+    with os.scandir(folder.path) as scan:
+        entries = sorted(scan, key=lambda entry: entry.name)
     lines = [
         line
         for entry in entries
@@ -190,38 +171,26 @@ def _open_folder(
         for line in _ignore_lines(Path(entry.path))
     ]
     if lines:
-        ignores = (*ignores, _Ignores(folder, _ignore_spec(lines)))
-    return folder, ignores, iter(entries)
+        folder = replace(folder, rules=(*folder.rules, (folder.relative, _ignore_spec(lines))))
+    return [_verdict(entry, folder, root, supported) for entry in entries]
 
 
 def _verdict(
-    walk: _Walk, entry: os.DirEntry[str], folder: str, ignores: tuple[_Ignores, ...]
-) -> FoundFile | SkippedFile | str:
-    """What to do with one name: read it, skip it, or (a string) descend into that folder."""
+    entry: os.DirEntry[str], folder: _Folder, root: Path, supported: Supported
+) -> FoundFile | SkippedFile | _Folder:
+    """What to do with one name: read it, skip it, or look into that folder."""
     is_folder = entry.is_dir(follow_symlinks=False)
-    relative = folder + entry.name + ("/" if is_folder else "")
-    if reason := reason_to_skip(relative.removeprefix(folder)):
+    name = entry.name + "/" * is_folder
+    relative = folder.relative + name
+    if reason := reason_to_skip(name):
         return SkippedFile(printable(relative), reason)
-    if _is_ignored(relative, ignores):
+    if _is_ignored(relative, folder.rules):
         return SkippedFile(relative, SkipReason.IGNORED)
     if is_folder:
-        return relative
-    return _file_verdict(walk, entry, relative)
-
-
-def _file_verdict(walk: _Walk, entry: os.DirEntry[str], relative: str) -> FoundFile | SkippedFile:
-    """The verdict on something that is no folder: its link first, then its kind, then its type."""
-    if entry.is_symlink() and (reason := _reason_of_link(walk, entry.path)):
+        return _Folder(Path(entry.path), relative, folder.rules)
+    if entry.is_symlink() and (reason := _reason_of_link(entry.path, root)):
         return SkippedFile(relative, reason)
-    try:
-        status = entry.stat()
-    except OSError:
-        return SkippedFile(relative, SkipReason.UNREADABLE)
-    if not stat.S_ISREG(status.st_mode):
-        return SkippedFile(relative, SkipReason.SPECIAL)
-    if not walk.supported(entry.name):
-        return SkippedFile(relative, SkipReason.UNSUPPORTED)
-    return FoundFile(Path(entry.path), relative, status.st_size, status.st_mtime_ns)
+    return _file(Path(entry.path), relative, supported)
 
 
 def _reason_of_name(name: str) -> SkipReason | None:
@@ -239,13 +208,13 @@ def _is_secret(name: str) -> bool:
     return any(fnmatchcase(lowered, pattern) for pattern in SECRET_NAMES)
 
 
-def _reason_of_link(walk: _Walk, path: str) -> SkipReason | None:
+def _reason_of_link(path: str, root: Path) -> SkipReason | None:
     """Why a link is not followed, if it is not."""
     try:
         target = Path(path).resolve(strict=True)
     except (OSError, RuntimeError):  # missing, or a loop (RuntimeError before Python 3.13)
         return SkipReason.LINK_BROKEN
-    if not target.is_relative_to(walk.real_root):
+    if not target.is_relative_to(root):
         return SkipReason.LINK_OUT
     if target.is_dir():
         return SkipReason.LINK_FOLDER
@@ -264,25 +233,17 @@ def _ignore_lines(path: Path) -> list[str]:
 
 def _ignore_spec(lines: list[str]) -> GitIgnoreSpec:
     """Compiled rules; like git, a line that is no pattern is passed over."""
-    try:
-        return GitIgnoreSpec.from_lines(lines)
-    except ValueError:
-        return GitIgnoreSpec.from_lines([line for line in lines if _is_pattern(line)])
+    patterns: list[Any] = []
+    for line in lines:
+        with suppress(ValueError):
+            patterns += GitIgnoreSpec.from_lines([line]).patterns
+    return GitIgnoreSpec(patterns)
 
 
-def _is_pattern(line: str) -> bool:
-    """Whether one line of an ignore file compiles."""
-    try:
-        GitIgnoreSpec.from_lines([line])
-    except ValueError:
-        return False
-    return True
-
-
-def _is_ignored(relative: str, ignores: tuple[_Ignores, ...]) -> bool:
+def _is_ignored(relative: str, rules: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool:
     """Whether the deepest folder with a rule for this path says to ignore it."""
-    for rules in reversed(ignores):
-        include = rules.spec.check_file(relative.removeprefix(rules.folder)).include
+    for folder, spec in reversed(rules):
+        include = spec.check_file(relative.removeprefix(folder)).include
         if include is not None:
             return include
     return False

@@ -1,7 +1,8 @@
 """A file to documents: the format is told by the file's name, and names the loader.
 
 To add a format, write `load_x(data, source, options)` in ingest/loaders/x.py and give it a row in
-FORMATS. What an archive or a mail holds is read as if it were a file of its own.
+FORMATS. The media type of its documents and their language are added here. What an archive or a
+mail holds is read as if it were a file of its own.
 """
 
 import os
@@ -21,7 +22,6 @@ from ingest.loaders import (
     docx,
     epub,
     html,
-    image,
     json,
     mail,
     markdown,
@@ -42,6 +42,7 @@ from ingest.loaders.options import (
     Member,
     check_file_size,
     check_text_length,
+    named,
 )
 from ingest.types import Document
 
@@ -66,6 +67,7 @@ class Format:
 
 
 _TAR_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+_EXCEL = "application/vnd.ms-excel"
 _OOXML = "application/vnd.openxmlformats-officedocument"
 _OASIS = "application/vnd.oasis.opendocument"
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
@@ -74,7 +76,7 @@ FORMATS: Mapping[str, Format] = {
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
     "application/pdf": Format(pdf.load_pdf, 3, (".pdf",), pdf.variant),
-    "image/*": Format(image.load_image, 1, _IMAGES, ocr.variant),
+    "image/*": Format(ocr.load_image, 1, _IMAGES, ocr.variant),
     "text/x-source": Format(code.load_code, 1, code.NAMES),
     "text/x-rst": Format(rst.load_rst, 1, (".rst", ".rest")),
     "text/csv": Format(table.load_table, 1, (".csv", ".tsv", ".tab")),
@@ -89,7 +91,8 @@ FORMATS: Mapping[str, Format] = {
     f"{_OOXML}.wordprocessingml.document": Format(docx.load_docx, 1, (".docx", ".docm", ".dotx")),
     f"{_OOXML}.presentationml.presentation": Format(pptx.load_pptx, 1, (".pptx", ".pptm", ".ppsx")),
     f"{_OOXML}.spreadsheetml.sheet": Format(sheet.load_sheet, 1, (".xlsx", ".xlsm")),
-    "application/vnd.ms-excel": Format(sheet.load_sheet, 1, (".xls", ".xlsb")),
+    _EXCEL: Format(sheet.load_sheet, 1, (".xls",)),
+    f"{_EXCEL}.sheet.binary.macroenabled.12": Format(sheet.load_sheet, 1, (".xlsb",)),
     f"{_OASIS}.spreadsheet": Format(sheet.load_sheet, 1, (".ods",)),
     f"{_OASIS}.text": Format(odt.load_odt, 1, (".odt",)),
     "application/epub+zip": Format(epub.load_epub, 1, (".epub",)),
@@ -114,6 +117,9 @@ class Unread:
 
     source: str
     error: LoadError
+
+
+Part = Reading | Document | Unread
 
 
 def format_of(name: str) -> str:
@@ -158,7 +164,7 @@ def read_file(path: Path, max_file: int) -> bytes:
 
 def load(
     data: bytes, source: str, options: LoadOptions = DEFAULT_OPTIONS, skip: Set[str] = frozenset()
-) -> Iterator[Reading | Document | Unread]:
+) -> Iterator[Part]:
     """The documents in a file, each with text, and what could not be read of it.
 
     `source` names the file; what is inside an archive is named `archive.zip/path`. Parts named in
@@ -168,9 +174,7 @@ def load(
     return _load(Member(source, lambda: data), options, skip, depth=0)
 
 
-def _load(
-    file: Member, options: LoadOptions, skip: Set[str], depth: int
-) -> Iterator[Reading | Document | Unread]:
+def _load(file: Member, options: LoadOptions, skip: Set[str], depth: int) -> Iterator[Part]:
     if file.name in skip:
         return
     yield Reading(file.name)
@@ -184,7 +188,7 @@ def _load(
                 member = replace(part, name=f"{file.name}/{name}")
                 yield from _load_member(member, name, options, skip, depth + 1)
             else:
-                yield _with_language(part)
+                yield part
         if empty:
             raise LoadError("no text", "the file is empty or holds nothing but markup")
     except LoadError as error:
@@ -195,7 +199,7 @@ def _load(
 
 def _load_member(
     file: Member, inside: str, options: LoadOptions, skip: Set[str], depth: int
-) -> Iterator[Reading | Document | Unread]:
+) -> Iterator[Part]:
     """Load a member by the rules for files on disk; `inside` is its path below its archive."""
     if reason := reason_to_skip(inside):
         yield Unread(file.name, UnsupportedFile(reason, "unpack it and give it another name"))
@@ -226,17 +230,20 @@ def _parts(file: Member, options: LoadOptions) -> Iterator[Document | Member]:
     if not media_type:
         raise UnsupportedFile("unsupported type", f"supported: {' '.join(sorted(_MEDIA_TYPES))}")
     for part in FORMATS[media_type].load(file.read(), file.name, options):
-        if isinstance(part, Document):
-            check_text_length(len(part.text), options)
-        if isinstance(part, Member) or part.blocks:
+        if isinstance(part, Member):
             yield part
+            continue
+        check_text_length(len(part.text), options)
+        if part.blocks:
+            yield _completed(part, media_type)
 
 
-def _with_language(document: Document) -> Document:
+def _completed(document: Document, media_type: str) -> Document:
+    """A document with what is told alike of all formats: its media type and its language."""
     metadata = {name: value for name, value in document.metadata.items() if name != "language"}
     if language := language_of(document):
         metadata["language"] = language
-    return replace(document, metadata=metadata)
+    return replace(document, media_type=media_type, metadata=metadata)
 
 
 def failure(error: Exception, options: LoadOptions) -> LoadError:
@@ -246,5 +253,7 @@ def failure(error: Exception, options: LoadOptions) -> LoadError:
             f"needs more than {options.max_memory / 2**20:,.0f} MiB of memory",
             "raise `ingest.max_memory` (bytes), or leave it out with .ragignore",
         )
-    reason = one_line(f"{type(error).__name__}: {error}")[:200]
-    return LoadError(f"could not be read: {reason}", "leave it out with .ragignore")
+    reason = f"could not be read: {one_line(named(error))[:200]}"
+    if isinstance(error, RecursionError):
+        reason = "nested too deeply to be read"
+    return LoadError(reason, "leave it out with .ragignore")

@@ -15,6 +15,8 @@ from ingest.loaders.options import LoadOptions
 from ingest.types import Chunk, Document
 from ingest.wordpieces import WordPieces
 
+_word_pieces = cache(WordPieces)
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -51,8 +53,3 @@ def read_and_chunk(
             yield Loaded(sha256, part, chunks, credential_kinds(part.text))
         else:
             yield part
-
-
-@cache
-def _word_pieces() -> WordPieces:
-    return WordPieces()

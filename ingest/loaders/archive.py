@@ -9,32 +9,24 @@ import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from io import BufferedIOBase, BytesIO
-from itertools import pairwise
-from operator import attrgetter
 from pathlib import PurePosixPath
 from typing import IO, NoReturn
 
 from ingest.errors import LoadError, UnsupportedFile
-from ingest.loaders.options import LoadOptions, Member, check_file_size, check_members
+from ingest.loaders.options import LoadOptions, Member, border, check_file_size, check_members
+from ingest.loaders.package import share_bytes
 
 _COMPRESSIONS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\0", lzma.open))
-# What the standard library is seen to raise for damaged files, besides its own errors.
-_DAMAGES = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, OSError, ValueError, NotImplementedError, OverflowError),
-)
 _ENCRYPTED, _UTF8_NAME = 0x1, 0x800  # flags of a file in a zip archive
 _HINT = "unpack it yourself, or leave it out with .ragignore"
+_border = partial(border, "cannot be unpacked", _HINT)
 
 
-def load_zip(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]:
+def load_zip(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
     """The files of a zip archive."""
-    del source
     with checked_zip(data, options) as archive:
         for info in archive.infolist():
             name = info.filename
@@ -46,16 +38,12 @@ def load_zip(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]
                 yield Member(name, partial(_unpacked, partial(_opened, archive, info), options))
 
 
-def load_tar(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]:
+def load_tar(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
     """The files of a tar archive, compressed or not. Raises LoadError where it is damaged, after
     what comes before that."""
-    del source
     stream = _Metered(_decompressed(data), options.max_unpacked)
     # Read block by block: the last one then shows whether the archive ended where it should.
-    with (
-        _clear_errors(),
-        tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive,
-    ):
+    with _border(), tarfile.open(fileobj=stream, mode="r|", bufsize=tarfile.BLOCKSIZE) as archive:
         for count, info in enumerate(archive, start=1):
             check_members(count, options)
             name = _name(info.name.encode("utf-8", "surrogateescape"), "cp1252")
@@ -77,19 +65,16 @@ def load_compressed(data: bytes, source: str, options: LoadOptions) -> Iterator[
 def checked_zip(data: bytes, options: LoadOptions) -> zipfile.ZipFile:
     """An open zip archive within the limits. Raises LoadError.
 
-    The sizes it declares can be counted, because no more than them is ever read. Files that share
-    bytes are refused: so a small archive would hold petabytes (Fifield 2019,
-    https://www.bamsoftware.com/hacks/zipbomb/).
+    The sizes it declares can be counted, because no more than them is ever read.
     """
-    with _clear_errors():
+    with _border():
         archive = zipfile.ZipFile(BytesIO(data))
-    files = sorted(archive.infolist(), key=attrgetter("header_offset"))
+    files = archive.infolist()
     check_members(len(files), options)
     if sum(file.file_size for file in files) > options.max_unpacked:
         raise _too_large(options.max_unpacked)
-    for file, next_file in pairwise(files):
-        if file.header_offset + file.compress_size > next_file.header_offset:
-            raise LoadError("damaged: files in it overlap", _HINT)
+    if share_bytes(files):
+        raise LoadError("damaged: files in it overlap", _HINT)
     return archive
 
 
@@ -132,7 +117,7 @@ def _unpacked(
     opened: Callable[[], IO[bytes] | BufferedIOBase | None], options: LoadOptions
 ) -> bytes:
     """All of a file, if it is no larger than allowed."""
-    with _clear_errors():
+    with _border():
         file = opened()
         data = file.read(options.max_file + 1) if file else b""
     check_file_size(len(data), options.max_file)
@@ -149,15 +134,6 @@ def _name(raw: bytes, legacy: str) -> str:
         return raw.decode()
     except UnicodeDecodeError:
         return raw.decode(legacy, "replace")
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Damages as LoadErrors."""
-    try:
-        yield
-    except _DAMAGES as error:
-        raise LoadError(f"cannot be unpacked: {error}", _HINT) from None
 
 
 def _too_large(limit: int) -> LoadError:

@@ -3,7 +3,7 @@
     builder = Builder()
     builder.heading(1, "Prices")
     builder.table([("Plan", "Price"), ("Basic", "5")], header_rows=1)
-    return builder.document(source, "text/csv")
+    return builder.document(source)
 
 Blocks are parted by blank lines. The lines of a list and the rows of a table are added one by one
 and join into one block; a row is its cells joined by " | ".
@@ -13,20 +13,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ingest.loaders.decode import clean, one_line
-from ingest.loaders.options import LoadOptions, check_text_length
+from ingest.loaders.metadata import described
+from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions, check_text_length
 from ingest.loaders.text import paragraphs
 from ingest.types import Block, BlockKind, Document
 
+_DEEPEST_ITEM = 8  # lists in lists: what is deeper is indented no more
 _JOINED: tuple[BlockKind, ...] = ("list", "table")
 
 
 class Builder:
     """A document's text so far; every method adds to its end, and adds nothing for blank text.
 
-    With `options` given, each raises LoadError as soon as there is more text than is allowed.
+    Each raises LoadError as soon as there is more text than `options` allow.
     """
 
-    def __init__(self, options: LoadOptions | None = None) -> None:
+    def __init__(self, options: LoadOptions = DEFAULT_OPTIONS) -> None:
         self._options = options
         self._pieces: list[str] = []
         self._length = 0
@@ -38,11 +40,6 @@ class Builder:
     def first_heading(self) -> str:
         """The label of the first heading of level 1, or ""."""
         return next((b.label for b in self.blocks if b.level == 1), "")
-
-    @property
-    def length(self) -> int:
-        """The characters of the text so far."""
-        return self._length
 
     def heading(self, level: int, text: str) -> None:
         """A heading of level 1 to 6; deeper ones count as 6."""
@@ -69,9 +66,9 @@ class Builder:
         """A line of a list, its indentation and marker in front; it joins the line before it."""
         self._add("list", clean(text).rstrip())
 
-    def item(self, text: str, marker: str = "-", depth: int = 0) -> None:
+    def item(self, text: str, marker: str = "- ", depth: int = 0) -> None:
         """An item of a list, `depth` lists deep in others; its lines stand below each other."""
-        first = "  " * depth + marker + " "
+        first = "  " * min(depth, _DEEPEST_ITEM) + marker
         self.line(first + text.replace("\n", "\n" + " " * len(first)) if text else "")
 
     def table(
@@ -110,24 +107,16 @@ class Builder:
     def document(
         self,
         source: str,
-        media_type: str,
         title: str = "",
-        metadata: Mapping[str, str] | None = None,
+        metadata: Mapping[str, str] = {},
         page_labels: Sequence[str] = (),
     ) -> Document:
-        """The document as written."""
-        text = "".join(self._pieces)
+        """The document as written; `metadata` is brought into the form of all formats."""
         # A page without text ends where the document ends.
-        starts = tuple(min(start, len(text)) for start in self._page_starts)
+        starts = tuple(min(start, self._length) for start in self._page_starts)
+        text, blocks, about = "".join(self._pieces), tuple(self.blocks), described(metadata)
         return Document(
-            source,
-            one_line(title),
-            media_type,
-            text,
-            tuple(self.blocks),
-            starts,
-            tuple(page_labels),
-            dict(metadata or {}),
+            source, one_line(title), "", text, blocks, starts, tuple(page_labels), about
         )
 
     def _add(self, kind: BlockKind, text: str, *, level: int = 0, label: str = "") -> None:
@@ -138,8 +127,7 @@ class Builder:
         start = self._length + len(separator)
         self._pieces += (separator, text)
         self._length = start + len(text)
-        if self._options:
-            check_text_length(self._length, self._options)
+        check_text_length(self._length, self._options)
         if joins:
             self.blocks[-1] = replace(self.blocks[-1], end=self._length)
         else:

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from ingest.errors import UnsupportedFile
 from ingest.loaders.decode import decode, one_line
 from ingest.loaders.options import LoadOptions
+from ingest.loaders.text import PARAGRAPH, line_starts
 from ingest.types import Block, Document
 
 _CONTROL = (
@@ -89,7 +90,6 @@ _GENERATED = re.compile(r"@generated\b|Code generated .*DO NOT EDIT")
 _LONG_LINE = re.compile(r"[^\n]{1000,}")
 _WORD = re.compile(r"\S+")
 _LINE = re.compile(r"\S(?:[^\n]*\S)?")
-_PARAGRAPH = re.compile(r"^[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*", re.M)
 _CONTENT = re.compile(r"^[ \t]*(?![\s})\]]|end\b)[^\n]*\w", re.M)  # more than what closes the rest
 _FEWEST_LINES = 3  # a shorter definition is no section
 _OPENS = re.compile(r"\s*(?:\{|(?:where|throws|extends|implements)\b|:|->)")
@@ -119,7 +119,7 @@ def load_code(data: bytes, source: str, _options: LoadOptions) -> tuple[Document
     sections = _python_sections(text) if name.suffix in (".py", ".pyi", ".pyw") else None
     if sections is None:
         sections = _sections(text, begins, end)
-    return (Document(source, "", "text/x-source", text, tuple(_blocks(text, sections))),)
+    return (Document(source, "", "", text, tuple(_blocks(text, sections))),)
 
 
 def _is_generated(text: str) -> bool:
@@ -136,7 +136,7 @@ def _python_sections(text: str) -> list[_Section] | None:
             tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
-    starts = [0, *(found.end() for found in re.finditer("\n", text)), len(text)]
+    starts = line_starts(text)
     sections = []
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -205,7 +205,7 @@ def _blocks(text: str, sections: Iterable[_Section]) -> Iterator[Block]:
     large = (s for s in sections if text[s.start : s.end].rstrip().count("\n") >= _FEWEST_LINES - 1)
     cuts = [(0, 0, ""), *_cuts(large), (len(text), 0, "")]
     for (start, level, label), (end, _, _) in pairwise(cuts):
-        spans = [found.span() for found in _PARAGRAPH.finditer(text, start, end)]
+        spans = [found.span() for found in PARAGRAPH.finditer(text, start, end)]
         if spans and level and (label or _CONTENT.search(text, start, end)):
             heading = (_LINE if label else _WORD).search(text, *spans[0])
             assert heading

@@ -179,9 +179,7 @@ def _wide_encoding(sample: bytes) -> str:
 
 def _control_share(sample: bytes) -> float:
     """The share of bytes that no text has."""
-    if not sample:
-        return 0.0
-    return 1 - len(sample.translate(None, _CONTROL_BYTES)) / len(sample)
+    return 1 - len(sample.translate(None, _CONTROL_BYTES)) / len(sample) if sample else 0.0
 
 
 def _binary() -> LoadError:

@@ -60,8 +60,7 @@ def parse(text: str) -> Any:
     """The document node of a text. Raises RecursionError where it is nested too deeply."""
     _register(text)
     settings = get_default_settings(Parser)
-    for name, value in _SETTINGS.items():
-        setattr(settings, name, value)
+    vars(settings).update(_SETTINGS)
     document = new_document("", settings)
     Parser().parse(text, document)
     Footnotes(document).apply()

@@ -18,7 +18,6 @@ from ingest.loaders.options import LoadOptions
 from ingest.loaders.package import open_package
 from ingest.types import Document
 
-_MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 _WRAPPERS = frozenset((
     "sdt", "sdtContent", "ins", "moveTo", "customXml", "smartTag", "AlternateContent", "Choice",
 ))  # fmt: skip
@@ -51,19 +50,18 @@ def load_docx(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
         for kind, name in package.related(main).items()
         if kind in ("styles", "numbering", *_NOTES.values())
     }
-    writer = _Writer(parts)
+    writer = _Writer(parts, Builder(options))
     writer.write(body)
-    metadata = package.properties()
-    title = metadata.pop("title", "")
+    title, metadata = package.properties()
     title = writer.title or title or writer.builder.first_heading
-    return (writer.builder.document(source, _MEDIA_TYPE, title, metadata),)
+    return (writer.builder.document(source, title, metadata),)
 
 
 class _Writer:
     """Where the walk through a document stands."""
 
-    def __init__(self, parts: dict[str, Element]) -> None:
-        self.builder = Builder()
+    def __init__(self, parts: dict[str, Element], builder: Builder) -> None:
+        self.builder = builder
         self.title = ""
         self._styles = {style.get("styleId"): style for style in parts.get("styles", ())}
         self._numbering = Numbering(parts.get("numbering"))
@@ -114,18 +112,17 @@ class _Writer:
             return
         self._end_code()
         text = self._text(paragraph)
+        # An empty item of a list counts, one that was deleted does not.
         if not text and paragraph.find("pPr/rPr/del") is not None:
             return
-        marker = self._marker(
-            chain
-        )  # an empty item of a list counts, one that was deleted does not
+        marker = self._marker(chain)
         if not text or _CONTENTS.match(name):
             return
         if level := _level(chain):
             self.builder.heading(level, text if marker == BULLET else f"{marker} {text}")
             self.title = self.title or (text if name.lower() == "title" else "")
         elif marker and not _CAPTION.search(name):
-            self.builder.item(text, marker, _depth(chain))
+            self.builder.item(text, f"{marker} ", _depth(chain))
         else:
             self.builder.prose(f"{marker} {text}")
 
@@ -136,7 +133,7 @@ class _Writer:
             self.builder.prose(caption)
             self.write(next(filter(None, cells))[0])
             return
-        marked = len(list(takewhile(_is_header, rows)))
+        marked = len(list(takewhile(lambda row: _is_on(row, "trPr/tblHeader"), rows)))
         self.builder.table(
             (list(self._row(row)) for row in cells),
             header_rows=marked or int(len(rows) > 1),
@@ -175,7 +172,7 @@ class _Writer:
     def _spans(self, element: Element) -> Iterator[str]:
         """The pieces of text below an element that are shown in its place."""
         for child in element:
-            if child.tag in _DROPPED or _is_hidden(child):
+            if child.tag in _DROPPED or (child.tag == "r" and _is_on(child, "rPr/vanish")):
                 continue
             if child.tag == "t":
                 yield (child.text or "").replace("\n", " ")
@@ -255,11 +252,3 @@ def _is_on(parent: Element, path: str) -> bool:
     """Whether a property is set: it is there, and does not say otherwise."""
     found = value(parent, path)
     return found is not None and found not in ("0", "false", "off")
-
-
-def _is_hidden(element: Element) -> bool:
-    return element.tag == "r" and _is_on(element, "rPr/vanish")
-
-
-def _is_header(row: Element) -> bool:
-    return _is_on(row, "trPr/tblHeader")

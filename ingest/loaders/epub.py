@@ -13,8 +13,7 @@ from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import decode
 from ingest.loaders.html import write_html
-from ingest.loaders.metadata import described
-from ingest.loaders.options import LoadOptions, check_text_length
+from ingest.loaders.options import LoadOptions
 from ingest.loaders.package import Package, open_package
 from ingest.types import Document
 
@@ -42,16 +41,15 @@ def load_epub(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
     rootfile = package.xml(_CONTAINER).find("rootfiles/rootfile")
     path = "" if rootfile is None else rootfile.get("full-path", "")
     book = package.xml(path)
-    builder = Builder()
+    builder = Builder(options)
     for chapter in dict.fromkeys(_chapters(book, posixpath.dirname(path))):
         if chapter in package.names:
             markup = decode(package.read(chapter))
             markup = markup[max(markup.find("<html"), 0) :]  # a DOCTYPE may hold more than HTML's
             write_html(_CLOSED_AT_ONCE.sub(r"<\1\2></\1>", markup), builder, whole=True)
-            check_text_length(builder.length, options)
     values = {name: _joined(book, tag) for name, tag in _METADATA.items()}
     title = next((title.text or "" for title in book.iter("title")), "")
-    return (builder.document(source, "application/epub+zip", title, described(values)),)
+    return (builder.document(source, title, values),)
 
 
 def _check_protection(package: Package) -> None:

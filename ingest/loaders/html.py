@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import decode, one_line
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
 from ingest.types import Document
 
@@ -50,17 +49,18 @@ _CHARSET = re.compile(
 )
 # lexbor's time grows with the square of the depth; browsers stop nesting at 512.
 _DEEPEST = 2_000
-_DEEPEST_INDENT = 8
 _NESTING_TAG = re.compile(
     r"<(/?)(?!(?:p|li|dt|dd|tr|td|th|thead|tbody|tfoot|option|br|hr|img|input|meta|link|col|area"
     r"|base|embed|source|track|wbr|param)\b)[a-z][^<>]*(?<!/)>",
     re.I,
 )
 _SEPARATORS = ("|", "-", "–", "—", "·", "•", ":", "»", "::")
+# What to say of a page, and the attribute of the first element that says it.
 _METADATA = {
-    "author": "meta[name=author]",
-    "date": "meta[name=date], meta[property='article:published_time']",
-    "tags": "meta[name=keywords]",
+    "author": ("head meta[name=author]", "content"),
+    "date": ("head meta[name=date], head meta[property='article:published_time']", "content"),
+    "tags": ("head meta[name=keywords]", "content"),
+    "language": ("html", "lang"),
 }
 
 
@@ -70,7 +70,7 @@ def load_html(data: bytes, source: str, options: LoadOptions) -> tuple[Document,
     declared = _CHARSET.search(data[:4096])
     tree = write_html(decode(data, declared[1].decode() if declared else ""), builder)
     title = _title(tree, builder.first_heading)
-    return (builder.document(source, "text/html", title, _metadata(tree)),)
+    return (builder.document(source, title, _metadata(tree)),)
 
 
 def write_html(markup: str, builder: Builder, *, whole: bool = False) -> "LexborHTMLParser":
@@ -84,8 +84,8 @@ def write_html(markup: str, builder: Builder, *, whole: bool = False) -> "Lexbor
     before = len(builder.blocks)
     for root, is_main in [(tree.body, True)] if whole and tree.body else _roots(tree):
         page = _Page(builder)
-        for step in _steps(root, is_main):
-            page.take(step)
+        for node, opens in _steps(root, is_main):
+            page.take(node, opens)
         page.flush()
         if len(builder.blocks) > before:
             break
@@ -107,16 +107,6 @@ def _flattened(markup: str) -> str:
     return _NESTING_TAG.sub(kept, markup)
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A step of the walk: a tag opens or closes, or there is text (then `tag` is "")."""
-
-    tag: str
-    opens: bool = False
-    text: str = ""
-    node: "LexborNode | None" = None
-
-
 def _roots(tree: "LexborHTMLParser") -> Iterator[tuple["LexborNode", bool]]:
     """Where the main part may be, likeliest first, and whether it is marked as such."""
     for selector in _MAIN:
@@ -127,20 +117,20 @@ def _roots(tree: "LexborHTMLParser") -> Iterator[tuple["LexborNode", bool]]:
         yield tree.body, False
 
 
-def _steps(root: "LexborNode", is_main: bool) -> Iterator[_Step]:
-    """Walk the shown nodes below `root` in document order."""
+def _steps(root: "LexborNode", is_main: bool) -> Iterator[tuple["LexborNode", bool]]:
+    """Walk the shown nodes below `root` in document order; each element opens and then closes."""
     open_nodes = [root]
     node = root.first_child
     while open_nodes:
         if node is None:
             node = open_nodes.pop()
-            yield _Step(node.tag or "")
+            yield node, False
             node = node.next if open_nodes else None
             continue
         if node.is_text_node:
-            yield _Step("", text=node.text_content or "")
+            yield node, True
         elif node.is_element_node and not _is_dropped(node, is_main):
-            yield _Step(node.tag or "", True, node=node)
+            yield node, True
             open_nodes.append(node)
             node = node.first_child
             continue
@@ -187,31 +177,33 @@ class _Page:
     in_pre: bool = False
     in_table: bool = False
     in_head: bool = False  # of a table
-    layout_tables: int = 0
     cells: list[str] = field(default_factory=list)
     data_cells: int = 0  # of the row, outside the table's head
     lists: list[int | None] = field(default_factory=list)  # the last number of an ol, None for ul
     marker: str = ""  # what the next line of a list begins with
 
-    def take(self, step: _Step) -> None:
-        """Take one step of the walk."""
-        if not step.tag:
-            self.inline.append(step.text)
-        elif step.tag == "br":
-            self.inline.append("" if not step.opens else "\n" if self.in_pre else _BREAK)
+    def take(self, node: "LexborNode", opens: bool) -> None:
+        """Take one step of the walk: text, or an element that opens or closes."""
+        tag = node.tag or ""
+        if node.is_text_node:
+            self.inline.append(node.text_content or "")
+        elif tag == "br":
+            self.inline.append("" if not opens else "\n" if self.in_pre else _BREAK)
         elif self.in_table:
-            self._take_in_table(step)
-        elif step.tag in _HEADINGS or step.tag == "pre":
+            self._take_in_table(tag, opens)
+        elif tag in _HEADINGS or tag == "pre":
             self.flush()
-            self.level = _HEADINGS.get(step.tag, 0) if step.opens else 0
-            self.in_pre = step.opens and step.tag == "pre"
+            self.level = _HEADINGS.get(tag, 0) if opens else 0
+            self.in_pre = opens and tag == "pre"
         elif self.level or self.in_pre:
-            self._separate(step)
-        elif step.tag in _LISTS or step.tag == "li":
-            self._take_list(step)
-        elif step.tag == "table":
-            self._take_table(step)
-        elif step.tag in _BLOCK_TAGS:
+            # A block inside a heading or preformatted text only keeps words apart.
+            if tag in _BLOCK_TAGS and not (opens and self.in_pre):
+                self.inline.append("\n" if self.in_pre else " ")
+        elif tag in _LISTS or tag == "li":
+            self._take_list(tag, opens)
+        elif tag == "table":
+            self._take_table(node, opens)
+        elif tag in _BLOCK_TAGS:
             self.flush()
 
     def flush(self) -> None:
@@ -228,25 +220,17 @@ class _Page:
             label = re.sub(r"\s*[¶§#]$", "", " ".join(lines)) or " ".join(lines)
             self.builder.heading(self.level, label)
         elif self.lists:
-            indent = "  " * min(len(self.lists) - 1, _DEEPEST_INDENT)
-            first = indent + self.marker
-            rest = "\n" + " " * len(first)
+            self.builder.item("\n".join(lines), self.marker, len(self.lists) - 1)
             self.marker = " " * len(self.marker)
-            self.builder.line(first + rest.join(lines))
         else:
             self.builder.prose("\n".join(lines))
 
-    def _separate(self, step: _Step) -> None:
-        """A block inside a heading or preformatted text only keeps words apart."""
-        if step.tag in _BLOCK_TAGS and not (step.opens and self.in_pre):
-            self.inline.append("\n" if self.in_pre else " ")
-
-    def _take_list(self, step: _Step) -> None:
+    def _take_list(self, tag: str, opens: bool) -> None:
         self.flush()
-        if step.tag == "li":
-            self.marker = self._next_marker() if step.opens and self.lists else ""
-        elif step.opens:
-            self.lists.append(0 if step.tag == "ol" else None)
+        if tag == "li":
+            self.marker = self._next_marker() if opens and self.lists else ""
+        elif opens:
+            self.lists.append(0 if tag == "ol" else None)
         else:
             self.lists.pop()
             if not self.lists:
@@ -260,41 +244,31 @@ class _Page:
         self.lists[-1] = number + 1
         return f"{number + 1}. "
 
-    def _take_table(self, step: _Step) -> None:
+    def _take_table(self, table: "LexborNode", opens: bool) -> None:
         """A table starts, or one that only arranges the page ends."""
         self.flush()
         self.builder.end()
-        if not step.opens:
-            self.layout_tables -= 1
-        elif step.node and _is_layout(step.node):
-            self.layout_tables += 1
-        else:
-            self.in_table = True
+        # Asked of the children, because a node is among its own matches.
+        self.in_table = opens and not any(child.css_first(_LAYOUT) for child in table.iter())
 
-    def _take_in_table(self, step: _Step) -> None:
-        if step.tag in ("td", "th", "caption"):
-            if not step.opens:
+    def _take_in_table(self, tag: str, opens: bool) -> None:
+        if tag in ("td", "th", "caption"):
+            if not opens:
                 self.cells.append(" ".join(_shown_lines("".join(self.inline))))
-                self.data_cells += step.tag == "td" and not self.in_head
+                self.data_cells += tag == "td" and not self.in_head
             self.inline.clear()
-        elif step.tag == "thead":
-            self.in_head = step.opens
-        elif step.tag in _BLOCK_TAGS or step.tag in _LISTS:
+        elif tag == "thead":
+            self.in_head = opens
+        elif tag in _BLOCK_TAGS or tag in _LISTS:
             self.inline.append(" ")
-        if not step.opens and step.tag in ("tr", "caption", "table"):
+        if not opens and tag in ("tr", "caption", "table"):
             self.builder.row(self.cells, header=not self.data_cells)
             self.cells.clear()
             self.data_cells = 0
-        if not step.opens and step.tag == "table":
+        if not opens and tag == "table":
             self.inline.clear()
             self.in_table = self.in_head = False
             self.builder.end()
-
-
-def _is_layout(table: "LexborNode") -> bool:
-    """Whether a table arranges parts of the page instead of holding data."""
-    # Asked of the children, because a node is among its own matches.
-    return any(child.css_first(_LAYOUT) for child in table.iter())
 
 
 def _shown_lines(raw: str) -> list[str]:
@@ -304,7 +278,7 @@ def _shown_lines(raw: str) -> list[str]:
 
 def _title(tree: "LexborHTMLParser", heading: str) -> str:
     """The page's title without the site's name, which is told by its h1; "" if there is none."""
-    node = tree.head.css_first("title") if tree.head else None
+    node = tree.css_first("head title")
     title = one_line(node.text()) if node else ""
     if heading and title.startswith(heading):
         rest = title[len(heading) :].strip()
@@ -314,8 +288,8 @@ def _title(tree: "LexborHTMLParser", heading: str) -> str:
 
 def _metadata(tree: "LexborHTMLParser") -> dict[str, str]:
     """Author, date and tags where the page's head gives them, and the language it declares."""
-    values = {"language": (tree.root.attributes.get("lang") or "") if tree.root else ""}
-    for name, selector in _METADATA.items():
-        node = tree.head.css_first(selector) if tree.head else None
-        values[name] = (node.attributes.get("content") or "") if node else ""
-    return described(values)
+    return {
+        name: node.attributes.get(attribute) or ""
+        for name, (selector, attribute) in _METADATA.items()
+        if (node := tree.css_first(selector))
+    }

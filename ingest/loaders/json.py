@@ -1,24 +1,20 @@
 """JSON and JSON lines as something to read: objects become sections, lists of alike ones tables.
 
-A key is a heading where its value holds more than a line, else it stands before its value.
+A key is a heading where its value holds more than a line, else it stands before its value. Lines in
+the form of a BEIR corpus (`_id`, `text` and perhaps `title`) are a document each:
+https://github.com/beir-cellar/beir/wiki/Load-your-custom-dataset
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
-from ingest.errors import LoadError
+from ingest.errors import LoadError, UnsupportedFile
 from ingest.loaders.builder import Builder
-from ingest.loaders.corpus import (
-    check_no_questions,
-    document_of,
-    json_rows,
-    load_corpus,
-    parse_json,
-)
-from ingest.loaders.decode import decode_raw, one_line
+from ingest.loaders.decode import clean, decode_raw, decoded_lines, one_line
 from ingest.loaders.options import LoadOptions
+from ingest.loaders.text import paragraphs
 from ingest.types import Document
 
 _LONGEST_LINE = 200  # a longer value is a paragraph
@@ -26,47 +22,53 @@ _LONGEST_NAME = 100
 _DEEPEST = 6  # level of headings
 _CONSTANTS = {True: "true", False: "false", None: ""}
 _NAMES = ("title", "name", "label", "id", "_id")  # what an object may call itself
+_HINT = "every line has to be JSON; in a corpus, an object with `_id` and `text`"
+_EVALUATION = frozenset({"answers", "answerable", "evidence"})
+_JUDGEMENTS = frozenset({"query-id", "corpus-id"})
 
 
 def load_json(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by its `title`."""
-    return (_document(read_json(data), source, "application/json", options),)
+    return (_document(read_json(data), source, options),)
 
 
 def load_json_lines(data: bytes, source: str, options: LoadOptions) -> Iterable[Document]:
-    """A document a line for a corpus in BEIR's form, else one with a row or section a line.
+    """A document a line for a corpus, else one with a row or section a line.
 
     Raises UnsupportedFile for a question set.
     """
-    rows = (row for _, row in json_rows(data))
-    first = next(rows, None)
-    if document_of(first):
-        return load_corpus(data, source, options)
-    if isinstance(first, dict):
-        check_no_questions(first)
-    return (_document([first, *rows], source, "application/jsonl", options),)
+    numbered = _rows(data)
+    first = next(numbered, (0, None))
+    if _entry(first[1]):
+        return _corpus(chain([first], numbered))
+    if isinstance(first[1], dict):
+        check_no_questions(first[1])
+    return (_document([row for _, row in (first, *numbered)], source, options),)
+
+
+def check_no_questions(names: Iterable[str]) -> None:
+    """Raise UnsupportedFile for the fields of a question set: its questions would be found as
+    the answers to themselves."""
+    found = frozenset(map(str.lower, names))
+    if ("question" in found and found & _EVALUATION) or found >= _JUDGEMENTS:
+        raise UnsupportedFile("unsupported type: a question set", "use it with `rag eval`")
 
 
 def read_json(data: bytes) -> Any:
     """The value in a JSON file; raises LoadError that names the line and column of a mistake."""
     text = decode_raw(data)
     try:
-        return parse_json(text) if text.strip() else None
+        return _parsed(text) if text.strip() else None
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         raise LoadError(f"not JSON: {error.msg} ({place})", "mend the file there") from None
-    except RecursionError:
-        raise _too_deep() from None
 
 
-def _document(value: Any, source: str, media_type: str, options: LoadOptions) -> Document:
+def _document(value: Any, source: str, options: LoadOptions) -> Document:
     builder = Builder(options)
-    try:
-        _write(builder, value, ())
-    except RecursionError:
-        raise _too_deep() from None
+    _write(builder, value, ())
     title = value.get("title") if isinstance(value, dict) else None
-    return builder.document(source, media_type, title if isinstance(title, str) else "")
+    return builder.document(source, title if isinstance(title, str) else "")
 
 
 def _write(builder: Builder, value: Any, path: tuple[str, ...]) -> None:
@@ -139,5 +141,45 @@ def _shown(value: Any) -> str | None:
     return value if isinstance(value, str) else _CONSTANTS[value]
 
 
-def _too_deep() -> LoadError:
-    return LoadError("nested too deeply to be read", "leave it out with .ragignore")
+def _corpus(rows: Iterable[tuple[int, Any]]) -> Iterator[Document]:
+    """One document a row, whose source is its `_id`; a row without text or title has none.
+
+    Raises LoadError, once it is reached, for a row of another form.
+    """
+    names: set[str] = set()
+    for number, row in rows:
+        document = _entry(row)
+        if document is None:
+            raise LoadError(f"line {number} lacks a proper `_id`, `text` or `title`", _HINT)
+        if document.source in names:
+            raise LoadError(f"line {number} repeats the _id {document.source!r}", _HINT)
+        names.add(document.source)
+        yield document
+
+
+def _entry(row: object) -> Document | None:
+    """A row of a corpus, its title for its text if it has none; None for a row of another form."""
+    if not isinstance(row, dict):
+        return None
+    name, text, title = row.get("_id"), row.get("text"), row.get("title") or ""
+    if not (isinstance(name, str) and isinstance(text, str) and isinstance(title, str)):
+        return None
+    source, title, text = one_line(name), one_line(title), clean(text)
+    text = text if text.strip() else title
+    return Document(source, title, "", text, tuple(paragraphs(text))) if source else None
+
+
+def _rows(data: bytes) -> Iterator[tuple[int, Any]]:
+    """The numbered values of JSON lines, one at a time; blank lines are passed over."""
+    for number, line in enumerate(decoded_lines(data), start=1):
+        try:
+            row = _parsed(line) if line.strip() else None
+        except (ValueError, RecursionError):
+            raise LoadError(f"line {number} is not JSON", _HINT) from None
+        if row is not None:
+            yield number, row
+
+
+def _parsed(text: str) -> Any:
+    """The value of a JSON text; numbers stay as they are written, as strings."""
+    return json.loads(text, strict=False, parse_int=str, parse_float=str, parse_constant=str)

@@ -19,7 +19,6 @@ from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import decode, one_line
 from ingest.loaders.html import write_html
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions, Member, check_members
 from ingest.types import Document
 
@@ -32,21 +31,17 @@ _QUOTED_FROM = re.compile(rb"(?m)^>(>*From )")
 
 def load_mail(data: bytes, source: str, options: LoadOptions) -> Iterator[Document | Member]:
     """The message as one document, titled by its subject, then its attachments."""
-    try:
-        message = message_from_bytes(data)
-        body = _body(message)
-        parts = [part for part in _leaves(message) if part not in body]
-    except RecursionError:
-        raise LoadError("nested too deeply to be read", "leave it out with .ragignore") from None
+    message = message_from_bytes(data)
+    body = _body(message)
+    parts = [part for part in _leaves(message) if part not in body]
     yield _document(message, body, source, options)
     for part in parts:
         if name := _name(part):
             yield Member(name, partial(_content, part))
 
 
-def load_mailbox(data: bytes, source: str, options: LoadOptions) -> Iterator[Member]:
+def load_mailbox(data: bytes, _source: str, options: LoadOptions) -> Iterator[Member]:
     """Each message of a mailbox as a file, named by its number."""
-    del source
     lines = [found.span() for found in _MESSAGE.finditer(data)]
     if not lines:
         raise LoadError(
@@ -76,10 +71,10 @@ def _document(
         else:
             builder.text(_text(part))
     name, address = parseaddr(_header(message, "From"))
-    date = parsedate(shown["Date"])
-    values = {"author": _words(name) or address, "to": shown["To"]}
-    values["date"] = "{:04}-{:02}-{:02}".format(*date) if date else ""
-    return builder.document(source, "message/rfc822", subject, described(values))
+    sent = parsedate(shown["Date"])
+    date = "{:04}-{:02}-{:02}".format(*sent) if sent else ""
+    values = {"author": _words(name) or address, "to": shown["To"], "date": date}
+    return builder.document(source, subject, values)
 
 
 def _inner(part: Message) -> list[Message]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ingest.loaders.decode import decode, one_line
 from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions
-from ingest.loaders.text import paragraphs, trimmed
+from ingest.loaders.text import line_starts, paragraphs, trimmed
 from ingest.types import Block, BlockKind, Document
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _KINDS: dict[str, BlockKind] = {
     "bullet_list_open": "list",
     "ordered_list_open": "list",
 }
-_CODE = frozenset({"fence", "code_block"})
 _FRONT_MATTER = re.compile(
     r"(?:---[ \t]*\n(?P<yaml>(?:.*\n)*?)(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>(?:.*\n)*?)\+\+\+)"
     r"[ \t]*(?:\n|\Z)"
@@ -50,15 +49,11 @@ _METADATA_KEYS = {
 def load_markdown(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by its front matter, else its first h1."""
     entries, text = split_front_matter(decode(data))
-    tokens = _parser().parse(text)
-    uncommented = _without_comments(text, tokens)
-    if uncommented != text:
-        text = uncommented
-        tokens = _parser().parse(text)
-    blocks = tuple(_blocks(text, tokens))
+    text = _without_comments(text)
+    blocks = tuple(_blocks(text))
     metadata = described({n: entries[key] for key, n in _METADATA_KEYS.items() if entries.get(key)})
-    title = entries.get("title") or _first_title(blocks)
-    return (Document(source, title, "text/markdown", text, blocks, metadata=metadata),)
+    title = entries.get("title") or next((b.label for b in blocks if b.level == 1 and b.label), "")
+    return (Document(source, title, "", text, blocks, metadata=metadata),)
 
 
 def split_front_matter(text: str) -> tuple[dict[str, str], str]:
@@ -68,12 +63,8 @@ def split_front_matter(text: str) -> tuple[dict[str, str], str]:
     two joined by ", ". A rule (`---`) that opens a document without entries stays in the text.
     """
     found = _FRONT_MATTER.match(text)
-    if not found:
-        return {}, text
-    entries = _entries((found["yaml"] or found["toml"] or "").split("\n"))
-    if not entries:
-        return {}, text
-    return entries, text[found.end() :]
+    entries = _entries((found["yaml"] or found["toml"] or "").split("\n")) if found else {}
+    return entries, text[found.end() :] if found and entries else text
 
 
 def _entries(lines: Sequence[str]) -> dict[str, str]:
@@ -111,20 +102,17 @@ def _parser() -> "MarkdownIt":
     return MarkdownIt("commonmark").enable("table").disable("inline")
 
 
-@cache
-def _inline_parser() -> "MarkdownIt":
-    """A parser of inline markup, for headings."""
-    from markdown_it import MarkdownIt
+def _inline(content: str) -> list["Token"]:
+    """The inline markup of a block, which is parsed for this one alone."""
+    tokens: list[Token] = []
+    _parser().inline.parse(content, _parser(), {}, tokens)
+    return tokens
 
-    return MarkdownIt("commonmark")
 
-
-def _without_comments(text: str, tokens: Sequence["Token"]) -> str:
+def _without_comments(text: str) -> str:
     """The text without HTML comments, save those inside code. An unclosed one stays."""
-    if "<!--" not in text:
-        return text
-    code = _code_spans(text, tokens)
     pieces, kept, at = [], 0, text.find("<!--")
+    code = _code_spans(text) if at >= 0 else []
     while at >= 0 and (stop := text.find("-->", at + 4)) >= 0:
         while code and code[0][1] <= at:
             code.pop(0)
@@ -137,12 +125,12 @@ def _without_comments(text: str, tokens: Sequence["Token"]) -> str:
     return "".join(pieces) + text[kept:]
 
 
-def _code_spans(text: str, tokens: Sequence["Token"]) -> list[tuple[int, int]]:
+def _code_spans(text: str) -> list[tuple[int, int]]:
     """Ascending spans of code blocks and of inline code that holds the start of a comment."""
-    starts = _line_starts(text)
+    starts = line_starts(text)
     spans = []
-    for token in tokens:
-        if token.map and token.type in _CODE:
+    for token in _parser().parse(text):
+        if token.map and _KINDS.get(token.type) == "code":
             spans.append((starts[token.map[0]], starts[token.map[1]]))
         elif token.map and token.type == "inline" and "<!--" in token.content:
             spans.extend(_inline_code(text, token, starts))
@@ -153,7 +141,7 @@ def _inline_code(text: str, token: "Token", starts: Sequence[int]) -> Iterator[t
     """Where the inline code of one paragraph lies."""
     assert token.map
     at, stop = starts[token.map[0]], starts[token.map[1]]
-    for child in _inline_parser().parseInline(token.content)[0].children or []:
+    for child in _inline(token.content):
         if child.type == "code_inline":
             found = text.find(child.content, at, stop)
             if found >= 0:
@@ -161,16 +149,15 @@ def _inline_code(text: str, token: "Token", starts: Sequence[int]) -> Iterator[t
                 yield found, at
 
 
-def _blocks(text: str, tokens: Sequence["Token"]) -> Iterator[Block]:
+def _blocks(text: str) -> Iterator[Block]:
     """The outermost blocks; lines that no token accounts for become paragraphs."""
-    starts = _line_starts(text)
+    starts = line_starts(text)
     covered = 0
+    tokens = _parser().parse(text)
     for index, token in enumerate(tokens):
         if token.level or not token.map or token.nesting < 0:
             continue
         start, end = starts[token.map[0]], starts[token.map[1]]
-        if start < covered:
-            continue
         yield from paragraphs(text, covered, start)
         covered = end
         if block := _block(text, (start, end), tokens[index : index + 2]):
@@ -195,26 +182,5 @@ def _block(text: str, span: tuple[int, int], tokens: Sequence["Token"]) -> Block
 def _label(content: str) -> str:
     """A heading's words without markup and without the attributes some dialects put behind them."""
     content = _ATTRIBUTES.sub("", content)
-    children = _inline_parser().parseInline(content)[0].children or []
-    words = [" " if "break" in child.type else child.content for child in children if _shown(child)]
-    return one_line("".join(words))
-
-
-def _shown(token: "Token") -> bool:
-    """Whether an inline token is seen as words: not an HTML tag, not an image."""
-    return token.type not in ("html_inline", "image")
-
-
-def _first_title(blocks: Sequence[Block]) -> str:
-    """The label of the first h1, or ""."""
-    return next((block.label for block in blocks if block.level == 1 and block.label), "")
-
-
-def _line_starts(text: str) -> list[int]:
-    """Where each line begins, with the text's end as the last entry."""
-    starts = [0]
-    at = text.find("\n")
-    while at >= 0:
-        starts.append(at + 1)
-        at = text.find("\n", at + 1)
-    return starts if starts[-1] == len(text) else [*starts, len(text)]
+    shown = (token for token in _inline(content) if token.type not in ("html_inline", "image"))
+    return one_line("".join(" " if "break" in token.type else token.content for token in shown))

@@ -34,14 +34,9 @@ def load_notebook(data: bytes, source: str, options: LoadOptions) -> tuple[Docum
     (document,) = load_markdown(clean(_EMBEDDED.sub("", text)).encode(), source, options)
     authors = (_text(author, "name") for author in _list(about, "authors"))
     values = {"author": ", ".join(filter(None, authors)), "date": _text(about, "date")}
-    return (
-        replace(
-            document,
-            title=_text(about, "title") or document.title,
-            media_type="application/x-ipynb+json",
-            metadata={**document.metadata, **described(values)},
-        ),
-    )
+    title = _text(about, "title") or document.title
+    metadata = {**document.metadata, **described(values)}
+    return (replace(document, title=title, metadata=metadata),)
 
 
 def _cell(cell: Any, language: str) -> Iterator[str]:

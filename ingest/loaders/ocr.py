@@ -1,12 +1,32 @@
-"""Text recognition (OCR) by the program tesseract, run once for each picture."""
+"""Pictures: the text that is recognised in them (OCR) by the program tesseract, where asked for."""
 
 import os
 import shutil
 import subprocess
 from functools import cache
 
-from ingest.errors import LoadError
+from ingest.errors import LoadError, UnsupportedFile
+from ingest.loaders.builder import Builder
 from ingest.loaders.options import LoadOptions
+from ingest.loaders.pdf_blocks import write_pages
+from ingest.loaders.pdf_layout import lines_of
+from ingest.loaders.pdf_pages import lines_apart
+from ingest.types import Document
+
+
+def load_image(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
+    """One document, with a page for each picture in the file (TIFF may hold several).
+
+    Raises UnsupportedFile without `ocr`, and LoadError where it finds no text.
+    """
+    if not options.ocr:
+        raise UnsupportedFile("a picture: not read", "to read text in it: `rag ingest --ocr PATH`")
+    pages = recognised(data, options).rstrip("\f").split("\f")
+    if not any(map(str.strip, pages)):
+        raise LoadError("no text found in this picture", "check `ingest.ocr_languages`")
+    builder = Builder(options)
+    write_pages([lines_of(lines_apart(page)) for page in pages], (), builder)
+    return (builder.document(source),)
 
 
 def variant(options: LoadOptions) -> str:
@@ -16,7 +36,7 @@ def variant(options: LoadOptions) -> str:
 
 
 def recognised(picture: bytes, options: LoadOptions) -> str:
-    """The text in a picture, of any format that tesseract reads; pages end in a form feed.
+    """The text in a picture, read once by tesseract in any of its formats; form feeds end pages.
 
     Raises LoadError if tesseract or a language is not installed, and for what it cannot read.
     """

@@ -16,7 +16,6 @@ from ingest.loaders.options import LoadOptions
 from ingest.loaders.package import open_package
 from ingest.types import Document
 
-_MEDIA_TYPE = "application/vnd.oasis.opendocument.text"
 # What was deleted or is hidden, comments, indexes, readings above words, alternative texts.
 _DROPPED = frozenset((
     "tracked-changes", "annotation", "hidden-text", "table-of-content", "alphabetical-index",
@@ -54,11 +53,10 @@ def load_odt(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
     if text is None:
         raise LoadError("not what its name says: no OpenDocument text", "check what the file is")
     _mark(content)
-    builder = Builder()
+    builder = Builder(options)
     write_html(f"<body>{''.join(_markup(text))}</body>", builder, whole=True)
-    metadata = package.properties()
-    title = metadata.pop("title", "") or builder.first_heading
-    return (builder.document(source, _MEDIA_TYPE, title, metadata),)
+    title, metadata = package.properties()
+    return (builder.document(source, title or builder.first_heading, metadata),)
 
 
 def _mark(content: Element) -> None:

@@ -1,9 +1,11 @@
 """What a loader is told and how much one file may cost; what it gives besides documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ingest.errors import LoadError
+from ingest.loaders.decode import one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,3 +66,19 @@ def check_text_length(length: int, options: LoadOptions) -> None:
             f"more than {options.max_text:,} characters of text",
             "raise `ingest.max_text` (characters), or split the file",
         )
+
+
+@contextmanager
+def border(what: str, hint: str, shown: Callable[[BaseException], str] = str) -> Iterator[None]:
+    """Whatever a library raises for a damaged file, as a LoadError that tells `what` it is."""
+    try:
+        yield
+    except (LoadError, MemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 - a panic of Rust code is no Exception
+        raise LoadError(f"{what}: {one_line(shown(error))[:200]}", hint) from None
+
+
+def named(error: BaseException) -> str:
+    """An error with its class, for those that say little without it."""
+    return f"{type(error).__name__}: {error}"

@@ -10,6 +10,7 @@ import posixpath
 import re
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from xml.etree import ElementTree
@@ -17,8 +18,7 @@ from xml.etree.ElementTree import Element
 from xml.parsers import expat
 
 from ingest.errors import LoadError
-from ingest.loaders.metadata import described
-from ingest.loaders.options import LoadOptions
+from ingest.loaders.options import LoadOptions, border
 
 AGAIN = "open and save it again"
 OLE_MAGIC = bytes.fromhex("D0CF11E0A1B11AE1")  # a file system in a file, older than zip packages
@@ -99,8 +99,8 @@ class Package:
                 found.setdefault(relation.get("Type", "").rpartition("/")[2], target)
         return found
 
-    def properties(self) -> dict[str, str]:
-        """Title, author, date, tags and language of an office file, as far as it has them."""
+    def properties(self) -> tuple[str, dict[str, str]]:
+        """The title of an office file, and its author, date, tags and language; "" for none."""
         name = "meta.xml" if "meta.xml" in self.names else self.related().get("core-properties")
         values: dict[str, str] = {}
         for element in self.xml(name).iter() if name else ():
@@ -111,7 +111,7 @@ class Package:
             for field, tags in _PROPERTIES.items()
         }
         found["tags"] = re.sub(r"\s*[,;]\s*", ", ", found["tags"])
-        return described(found)
+        return found.pop("title"), found
 
     def check_open_document(self) -> None:
         """Raise LoadError for an OpenDocument file with a password: its parts are noise."""
@@ -137,17 +137,15 @@ class Package:
 def open_package(data: bytes, options: LoadOptions) -> Package:
     """The package that a zip file's bytes hold, measured but not unpacked.
 
-    Raises LoadError for bytes that are no zip file, for too many or too large files in it, and for
-    files that overlap (Fifield 2019: a better zip bomb).
+    Raises LoadError for bytes that are no zip file, and where the files in it are too many, too
+    large or lie over each other.
     """
     if data.startswith(OLE_MAGIC):
         raise _ole_error(data)
     if not data.startswith(b"PK"):
         raise LoadError("not what its name says: it is no zip file", "check what the file is")
-    try:
+    with border("damaged or cut off", AGAIN):
         package = zipfile.ZipFile(io.BytesIO(data))
-    except _DAMAGE as error:
-        raise LoadError(f"damaged or cut off: {error}", AGAIN) from None
     _measure(package.infolist(), options)
     names = dict.fromkeys(info.filename for info in package.infolist())
     return Package(tuple(name for name in names if name and not name.endswith("/")), package)
@@ -171,12 +169,19 @@ def _measure(members: list[zipfile.ZipInfo], options: LoadOptions) -> None:
             f"{size / 1e6:,.0f} MB unpacked, more than {options.max_unpacked / 1e6:,.0f} MB",
             "raise `ingest.max_unpacked` (bytes)",
         )
-    places = sorted(
-        (member.header_offset, member.header_offset + _LOCAL_HEADER + member.compress_size)
-        for member in members
-    )
-    if any(end > start for (_, end), (start, _) in pairwise(places)):
+    if share_bytes(members):
         raise LoadError("files in it share their bytes, as in a zip bomb", "leave it out")
+
+
+def share_bytes(members: Iterable[zipfile.ZipInfo]) -> bool:
+    """Whether files lie over each other: so a small archive would hold petabytes.
+
+    Fifield 2019: a better zip bomb, https://www.bamsoftware.com/hacks/zipbomb/
+    """
+    spans = sorted((member.header_offset, member.compress_size) for member in members)
+    return any(
+        start + _LOCAL_HEADER + size > below for (start, size), (below, _) in pairwise(spans)
+    )
 
 
 def _ole_error(data: bytes) -> LoadError:

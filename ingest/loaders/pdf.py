@@ -8,7 +8,7 @@ that reads it passes one border.
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache, partial
+from functools import cache
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -16,7 +16,6 @@ from ingest.errors import LoadError
 from ingest.loaders import ocr
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import one_line
-from ingest.loaders.metadata import described
 from ingest.loaders.options import LoadOptions, check_text_length
 from ingest.loaders.pdf_blocks import write_pages
 from ingest.loaders.pdf_layout import Line, lines_of
@@ -33,6 +32,7 @@ _SPARSE = 32  # characters: a page with fewer may be a picture with a stamp
 _PIXELS_A_POINT = 300 / 72
 _MOST_PIXELS = 50_000_000  # a page of about A2
 _TITLE_CHARACTERS = 120
+_INFORMATION = ("Title", "Author", "CreationDate")
 _WORD = re.compile(r"[^\W\d_]{3}")
 # What word processors put into the title field when nobody did.
 _NO_TITLE = re.compile(
@@ -55,25 +55,18 @@ def load_pdf(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
         hint = "check `ingest.ocr_languages`" if options.ocr else "run `rag ingest --ocr PATH`"
         raise LoadError("no text: scanned?", hint)
     lines = list(map(lines_of, without_running(pages)))
-    builder = Builder()
+    builder = Builder(options)
     write_pages(lines, _attempt(file.outline) or (), builder)
-    title, author, date = (
-        _attempt(partial(file.metadata, key)) or "" for key in ("Title", "Author", "CreationDate")
-    )
+    title, author, date = (_attempt(file.metadata, key) or "" for key in _INFORMATION)
     metadata = {
         "author": author,
         "date": _DATE.sub(r"\1-\2-\3 ", date),
         "unreadable_pages": ", ".join(map(str, unreadable)),
     }
     title = "" if _NO_TITLE.fullmatch(one_line(title)) else title
-    document = builder.document(
-        source,
-        "application/pdf",
-        title or _first_line(source, lines),
-        described(metadata),
-        _labels(_attempt(file.labels) or (), len(pages)),
-    )
-    return (document,)
+    title = title or _first_line(source, lines)
+    labels = _labels(_attempt(file.labels) or (), len(pages))
+    return (builder.document(source, title, metadata, labels),)
 
 
 def variant(options: LoadOptions) -> str:
@@ -84,7 +77,7 @@ def variant(options: LoadOptions) -> str:
 def _open(data: bytes) -> _File:
     if b"%PDF-" not in data[:1024]:
         raise LoadError("not a PDF: it does not begin as one", "check what the file is")
-    file = _attempt(partial(PdfiumFile, data)) if is_installed() else None
+    file = _attempt(PdfiumFile, data) if is_installed() else None
     return file or PypdfFile(data)
 
 
@@ -99,14 +92,14 @@ def _read(file: _File, data: bytes, options: LoadOptions) -> tuple[_Pages, list[
         raise LoadError(
             f"{count:,} pages, more than {options.max_pages:,}", "raise `ingest.max_pages`"
         )
-    second = cache(lambda: _attempt(partial(PypdfFile, data)))
+    second = cache(lambda: _attempt(PypdfFile, data))
     pages = []
     unreadable = []
     length = 0
     for number in range(count):
-        runs = _attempt(partial(file.runs, number))
+        runs = _attempt(file.runs, number)
         if not runs and not isinstance(file, PypdfFile) and (other := second()):
-            runs = _attempt(partial(other.runs, number))
+            runs = _attempt(other.runs, number)
         if runs is None:
             unreadable.append(number + 1)
         pages.append([run for run in runs or () if math.isfinite(run.x0 + run.x1 + run.y)])
@@ -117,10 +110,10 @@ def _read(file: _File, data: bytes, options: LoadOptions) -> tuple[_Pages, list[
     return pages, unreadable
 
 
-def _attempt(read: Callable[[], _T]) -> _T | None:
+def _attempt(read: Callable[..., _T], *arguments: object) -> _T | None:
     """What a library reads, or None where it fails."""
     try:
-        return read()
+        return read(*arguments)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - the border to the libraries that read PDF
@@ -148,11 +141,9 @@ def _pictures(data: bytes, pages: Sequence[int]) -> Iterator[tuple[int, bytes]]:
     """Those of some pages that show a picture, as one."""
     if not is_installed():
         raise LoadError("no text: scanned?", "for OCR: `pip install 'ragcite[ocr]'`")
-    file = _attempt(partial(PdfiumFile, data))
+    file = _attempt(PdfiumFile, data)
     for page in pages:
-        scale = (_PIXELS_A_POINT, _MOST_PIXELS)
-        picture = file and _attempt(partial(file.picture, page, *scale))
-        if picture:
+        if picture := file and _attempt(file.picture, page, _PIXELS_A_POINT, _MOST_PIXELS):
             yield page, picture
 
 

@@ -214,11 +214,9 @@ def _paragraphs(lines: Sequence[Line], words: Set[str]) -> Iterator[str]:
 
     Where it would have fitted, but no sentence ends, the line break is kept.
     """
-    left: dict[int, float] = {}
-    right: dict[int, float] = {}
-    for line in lines:
-        left[line.column] = min(line.x0, left.get(line.column, line.x0))
-        right[line.column] = max(line.x1, right.get(line.column, line.x1))
+    columns = {line.column for line in lines}
+    left = {column: min(line.x0 for line in lines if line.column == column) for column in columns}
+    right = {column: max(line.x1 for line in lines if line.column == column) for column in columns}
     written: list[str] = []
     for line, below in pairwise(lines):
         breaks = _has_room(line, below, right[line.column])

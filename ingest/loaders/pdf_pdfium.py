@@ -8,6 +8,7 @@ import ctypes
 import math
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from typing import Any
 
@@ -36,16 +37,12 @@ class PdfiumFile:
 
     def runs(self, page: int) -> Sequence[Run]:
         """The text of a page, counted from 0, in the order in which it was written."""
-        loaded = self._document[page]
-        try:
+        with closing(self._document[page]) as loaded:
             return list(_PageText(loaded.get_textpage()).runs())
-        finally:
-            loaded.close()
 
     def metadata(self, key: str) -> str:
         """An entry of the file's information, "" if it has none."""
-        value: str = self._document.get_metadata_value(key)
-        return value
+        return str(self._document.get_metadata_value(key))
 
     def labels(self) -> Sequence[str]:
         """What is printed on each page as its number; "" if nothing is known."""

@@ -9,13 +9,14 @@ import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ingest.errors import LoadError
 from ingest.loaders import pdf_pages as seam
-from ingest.loaders.decode import one_line
+from ingest.loaders.options import border, named
+from ingest.loaders.package import AGAIN, encrypted
 from ingest.loaders.pdf_pages import Bookmark, Run
 
 if TYPE_CHECKING:
@@ -42,28 +43,22 @@ class PypdfFile:
     def __init__(self, data: bytes) -> None:
         from pypdf import PdfReader
 
-        try:
+        with border("damaged PDF", AGAIN, named):
             self._reader = PdfReader(io.BytesIO(data))
-            locked = self._reader.is_encrypted and not self._reader.decrypt("")
-            self.page_count = 0 if locked else len(self._reader.pages)
-        except Exception as error:  # noqa: BLE001 - the border to pypdf: opening
-            reason = one_line(f"{type(error).__name__}: {error}")[:200]
-            raise LoadError(f"damaged PDF: {reason}", "open and save it again") from None
-        if locked:
-            raise LoadError("encrypted: it needs a password", "save a copy without a password")
+            if self._reader.is_encrypted and not self._reader.decrypt(""):
+                raise encrypted()
+            self.page_count = len(self._reader.pages)
         self._fonts: dict[Any, Font] = {}
 
     def runs(self, page: int) -> Sequence[Run]:
         """The text of a page, counted from 0, in the order in which it was written."""
         loaded = self._reader.pages[page]
         drawing = _Drawing(self._reader, self._fonts)
-        try:
+        with suppress(Exception):  # the border to pypdf: what it may read in its own way
             drawing.draw(loaded.get("/Contents"), loaded.get("/Resources"))
-        except Exception:  # noqa: BLE001 - the border to pypdf: what it may read in its own way
-            return seam.lines_apart(loaded.extract_text())
-        if any(seam.RIGHT_TO_LEFT.search(run.text) for run in drawing.runs):
-            return seam.lines_apart(loaded.extract_text())
-        return drawing.runs
+            if not any(seam.RIGHT_TO_LEFT.search(run.text) for run in drawing.runs):
+                return drawing.runs
+        return seam.lines_apart(loaded.extract_text())
 
     def metadata(self, key: str) -> str:
         """An entry of the file's information, "" if it has none."""

@@ -8,10 +8,9 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
-from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
 from ingest.loaders.decode import one_line, tidy_lines
-from ingest.loaders.options import LoadOptions, check_text_length
+from ingest.loaders.options import LoadOptions, border, named
 from ingest.loaders.package import AGAIN, Package, open_package
 from ingest.loaders.sheet import shown
 from ingest.types import Document
@@ -19,33 +18,23 @@ from ingest.types import Document
 if TYPE_CHECKING:
     from pptx.slide import Slide
 
-_MEDIA_TYPE = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
 _TITLES = frozenset({"TITLE", "CENTER_TITLE", "VERTICAL_TITLE"})
 _FURNITURE = frozenset({"DATE", "FOOTER", "HEADER", "SLIDE_NUMBER"})
 _ITEMS = frozenset({"BODY", "OBJECT", "VERTICAL_BODY", "VERTICAL_OBJECT"})
 _ROW = 360_000  # 1 cm in its units: shapes whose tops differ by less stand side by side
 
 
+@border("no presentation, or a damaged one", AGAIN, named)
 def load_pptx(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by its properties or its first slide. Hidden slides are left out.
 
     Pages keep the numbers that the slides have with the hidden ones among them.
     """
-    try:
-        return (_read(data, source, options),)
-    except (LoadError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001 - the border to python-pptx, which raises anything
-        reason = one_line(f"{type(error).__name__}: {error}")[:200]
-        raise LoadError(f"no presentation, or a damaged one: {reason}", AGAIN) from None
-
-
-def _read(data: bytes, source: str, options: LoadOptions) -> Document:
     from pptx.package import Package as Presentation
 
     package = open_package(data, options)
     slides = Presentation.open(package.repacked()).presentation_part.presentation.slides
-    builder = Builder()
+    builder = Builder(options)
     labels = []
     for number, slide in enumerate(slides, start=1):
         if slide.element.get("show") in ("0", "false"):
@@ -55,15 +44,12 @@ def _read(data: bytes, source: str, options: LoadOptions) -> Document:
         _write_slide(package, slide, number, builder)
         _write_diagram(package, str(slide.part.partname), builder)
         _write_notes(slide, builder)
-        check_text_length(builder.length, options)
-    metadata = package.properties()
-    title = metadata.pop("title", "")
+    title, metadata = package.properties()
     if "powerpoint" in title.lower():  # what it calls a presentation that nobody gave a title
         title = ""
     if labels and labels[-1] == str(len(labels)):
         labels = []
-    title = title or builder.first_heading
-    return builder.document(source, _MEDIA_TYPE, title, metadata, labels)
+    return (builder.document(source, title or builder.first_heading, metadata, labels),)
 
 
 def _write_slide(package: Package, slide: "Slide", number: int, builder: Builder) -> None:

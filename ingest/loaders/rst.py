@@ -4,14 +4,11 @@ A list's items are lines that begin with "- " or "1. ", what belongs to one inde
 begin with the word that names them. A paragraph is one line, however the source was wrapped.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
-from ingest.loaders.decode import decode, one_line
-from ingest.loaders.metadata import described
+from ingest.loaders.decode import decode, one_line, tidy_lines
 from ingest.loaders.options import LoadOptions
 from ingest.types import Document
 
@@ -37,12 +34,9 @@ def load_rst(data: bytes, source: str, options: LoadOptions) -> tuple[Document, 
     from ingest.loaders import doctree  # docutils takes a while to load
 
     builder = Builder(options)
-    try:
-        tree = doctree.parse(decode(data))
-        _Walk(builder).take(tree)
-    except RecursionError:
-        raise LoadError("nested too deeply to be read", "leave it out with .ragignore") from None
-    return (builder.document(source, "text/x-rst", builder.first_heading, _metadata(tree)),)
+    tree = doctree.parse(decode(data))
+    _Walk(builder).take(tree)
+    return (builder.document(source, builder.first_heading, _metadata(tree)),)
 
 
 @dataclass(slots=True)
@@ -55,9 +49,9 @@ class _Walk:
     marker: str = ""  # what the next line begins with
 
     def take(self, node: Any) -> None:
-        """Add what a node shows."""
+        """Add what a node shows, by the method that is called like docutils' class for it."""
         if node.tagname not in _HIDDEN:
-            _TAKERS.get(node.tagname, _Walk.take_inside)(self, node)
+            getattr(self, f"take_{node.tagname}", self.take_inside)(node)
 
     def take_inside(self, node: Any) -> None:
         """Add the nodes in another."""
@@ -67,6 +61,8 @@ class _Walk:
     def take_line(self, node: Any) -> None:
         """Add a paragraph or another node of inline text."""
         self._add(one_line(_words(node)))
+
+    take_paragraph = take_rubric = take_caption = take_subtitle = take_line
 
     def take_section(self, node: Any) -> None:
         """Add a section."""
@@ -94,7 +90,10 @@ class _Walk:
         if not self.depth:
             self.builder.end()
 
-    def take_definition(self, node: Any) -> None:
+    take_bullet_list = take_enumerated_list = take_definition_list = take_list
+    take_field_list = take_option_list = take_list
+
+    def take_definition_list_item(self, node: Any) -> None:
         """Add terms, and what they mean indented below them."""
         *terms, meaning = node.children
         self.marker = ""
@@ -112,6 +111,8 @@ class _Walk:
             self.take(inner)
         self.marker = ""
 
+    take_field = take_option_list_item = take_footnote = take_citation = take_named
+
     def take_note(self, node: Any) -> None:
         """Add an admonition."""
         titled = node.tagname == "admonition"
@@ -121,9 +122,12 @@ class _Walk:
             self.take(inner)
         self._flush()
 
-    def take_lines(self, node: Any) -> None:
+    take_attention = take_caution = take_danger = take_error = take_hint = take_note
+    take_important = take_tip = take_warning = take_admonition = take_note
+
+    def take_line_block(self, node: Any) -> None:
         """Add lines that are kept apart."""
-        self._add("\n".join(filter(None, map(one_line, node.astext().split("\n")))))
+        self._add(tidy_lines(node.astext()))
 
     def take_attribution(self, node: Any) -> None:
         """Add who said what stands above."""
@@ -133,6 +137,8 @@ class _Walk:
         """Add preformatted text."""
         self._flush()
         self.builder.code(node.astext())
+
+    take_literal_block = take_doctest_block = take_math_block = take_code
 
     def take_table(self, node: Any) -> None:
         """Add a table with its caption."""
@@ -145,7 +151,7 @@ class _Walk:
             caption="".join(captions),
         )
 
-    def take_message(self, node: Any) -> None:
+    def take_system_message(self, node: Any) -> None:
         """Add the source of what docutils could not parse."""
         for inner in node.children:
             if inner.tagname == "literal_block":
@@ -167,24 +173,6 @@ class _Walk:
             self._add("")
 
 
-_TAKERS: Mapping[str, Callable[[_Walk, Any], None]] = {
-    **dict.fromkeys(("paragraph", "rubric", "caption", "subtitle"), _Walk.take_line),
-    **dict.fromkeys(("bullet_list", "enumerated_list", "definition_list"), _Walk.take_list),
-    **dict.fromkeys(("field_list", "option_list"), _Walk.take_list),
-    **dict.fromkeys(("field", "option_list_item", "footnote", "citation"), _Walk.take_named),
-    **dict.fromkeys(("attention", "caution", "danger", "error", "hint"), _Walk.take_note),
-    **dict.fromkeys(("important", "note", "tip", "warning", "admonition"), _Walk.take_note),
-    **dict.fromkeys(("literal_block", "doctest_block", "math_block"), _Walk.take_code),
-    "section": _Walk.take_section,
-    "title": _Walk.take_title,
-    "definition_list_item": _Walk.take_definition,
-    "line_block": _Walk.take_lines,
-    "attribution": _Walk.take_attribution,
-    "table": _Walk.take_table,
-    "system_message": _Walk.take_message,
-}
-
-
 def _words(node: Any) -> str:
     """The text in a node, with the names of footnotes in brackets."""
     if node.tagname == "#text":
@@ -204,7 +192,7 @@ def _metadata(tree: Any) -> dict[str, str]:
     if first is None or first.tagname != "field_list":
         return {}
     fields = {field[0].astext().lower(): field[1].astext() for field in first.children}
-    return described({_METADATA[name]: fields[name] for name in _METADATA if name in fields})
+    return {_METADATA[name]: fields[name] for name in _METADATA if name in fields}
 
 
 def _first(node: Any) -> Any:

@@ -11,21 +11,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import reduce
 from itertools import chain
-from pathlib import PurePosixPath
 
 from ingest.errors import LoadError
 from ingest.loaders.builder import Builder
-from ingest.loaders.decode import one_line
-from ingest.loaders.options import LoadOptions, check_text_length
+from ingest.loaders.options import LoadOptions, border
 from ingest.loaders.package import AGAIN, OLE_MAGIC, encrypted, open_package
 from ingest.types import Document
 
-_XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-_MEDIA_TYPES = {
-    ".xlsb": "application/vnd.ms-excel.sheet.binary.macroenabled.12",
-    ".xls": "application/vnd.ms-excel",
-    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
-}
 _XLS_STREAMS = ("Workbook".encode("utf-16-le"), "Book".encode("utf-16-le"))
 _XLS_LOCKED = re.compile(rb"\x09\x08\x10\x00\x00\x06\x05\x00.{12}\x2f\x00", re.S)  # BOF, FILEPASS
 _EXACT = 1e15  # a spreadsheet keeps 15 digits of a number
@@ -34,29 +26,19 @@ _ROW = re.compile(rb'(?: r|[cC]ount)="[A-Za-z]{0,9}([0-9]{1,20})')  # or what el
 _CELL_BYTES = 40  # of memory that the library takes for each cell, empty ones too
 
 
+@border("no spreadsheet, or a damaged one", AGAIN)
 def load_sheet(data: bytes, source: str, options: LoadOptions) -> tuple[Document, ...]:
     """One document, titled by its properties."""
-    try:
-        return (_read(data, source, options),)
-    except (LoadError, MemoryError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 - a panic of calamine, which is Rust, is no Exception
-        reason = one_line(str(error))[:200]
-        raise LoadError(f"no spreadsheet, or a damaged one: {reason}", AGAIN) from None
-
-
-def _read(data: bytes, source: str, options: LoadOptions) -> Document:
     from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
-    file, metadata = _checked(data, options)
+    file, title, metadata = _checked(data, options)
     workbook = CalamineWorkbook.from_filelike(file)
-    builder = Builder()
+    builder = Builder(options)
     for sheet in workbook.sheets_metadata:
         if sheet.visible == SheetVisibleEnum.Visible and sheet.typ == SheetTypeEnum.WorkSheet:
             rows = workbook.get_sheet_by_name(sheet.name).iter_rows()
-            _write_sheet(sheet.name, rows, builder, options)
-    media_type = _MEDIA_TYPES.get(PurePosixPath(source.lower()).suffix, _XLSX)
-    return builder.document(source, media_type, metadata.pop("title", ""), metadata)
+            _write_sheet(sheet.name, rows, builder)
+    return (builder.document(source, title, metadata),)
 
 
 def shown(value: object) -> str:
@@ -75,18 +57,18 @@ def shown(value: object) -> str:
     return str(value)
 
 
-def _checked(data: bytes, options: LoadOptions) -> tuple[io.BytesIO, dict[str, str]]:
-    """What the library may open, and what the file says about itself."""
+def _checked(data: bytes, options: LoadOptions) -> tuple[io.BytesIO, str, dict[str, str]]:
+    """What the library may open, and the title and what else the file says about itself."""
     if data.startswith(OLE_MAGIC) and any(name in data for name in _XLS_STREAMS):
         if _XLS_LOCKED.search(data):
             raise encrypted()
-        return io.BytesIO(data), {}
+        return io.BytesIO(data), "", {}
     package = open_package(data, options)
     package.check_open_document()
     for name in package.names:
         if name.startswith("xl/") and name.endswith(".xml"):
             _check_area(name, package.read(name), options)
-    return package.repacked(), package.properties()
+    return package.repacked(), *package.properties()
 
 
 def _check_area(name: str, markup: bytes, options: LoadOptions) -> None:
@@ -105,9 +87,7 @@ def _column(letters: bytes) -> int:
     return reduce(lambda number, letter: number * 26 + letter - ord("A") + 1, letters.upper(), 0)
 
 
-def _write_sheet(
-    name: str, rows: Iterator[Sequence[object]], builder: Builder, options: LoadOptions
-) -> None:
+def _write_sheet(name: str, rows: Iterator[Sequence[object]], builder: Builder) -> None:
     """Write a sheet's heading and its tables; nothing for one without a filled cell."""
     first = next((row for row in rows if any(cell != "" for cell in row)), None)
     if first is None:
@@ -116,7 +96,6 @@ def _write_sheet(
     sheet = _Sheet(builder)
     for row in chain([first], rows):
         sheet.take(row)
-        check_text_length(builder.length, options)
     sheet.end()
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice, zip_longest
 
 from ingest.loaders.builder import Builder
-from ingest.loaders.corpus import check_no_questions
 from ingest.loaders.decode import decode
+from ingest.loaders.json import check_no_questions
 from ingest.loaders.options import LoadOptions
-from ingest.loaders.text import lines
 from ingest.types import Document
 
 # Of those that fit equally well the first: a comma is in the cells of others' tables, as in 1,5.
@@ -18,6 +17,7 @@ _DELIMITERS = "\t;|,"
 _SEPARATOR_LINE = re.compile(r"sep=([\t;|,])\n")  # Excel's way to name the delimiter
 _ESCAPED = re.compile(r'\\"[^\n\t;|,"]')  # a quote in a cell by the one convention
 _DOUBLED = re.compile(r'[^\\\n\t;|,]""[^\n\t;|,]')  # and by the other
+_LINE = re.compile("^.*", re.M)
 _SAMPLE_ROWS = 200
 _LONGEST_NAME = 80  # of a column
 _TITLE_ROWS = 5  # above the header row, as spreadsheets have them
@@ -39,7 +39,7 @@ def load_table(data: bytes, source: str, options: LoadOptions) -> tuple[Document
     check_no_questions(map(str.strip, chain.from_iterable(sample[:header_rows])))
     builder = Builder(options)
     builder.table(chain(sample, rows), header_rows=header_rows)
-    return (builder.document(source, "text/csv"),)
+    return (builder.document(source),)
 
 
 def _rows(text: str, delimiter: str, start: int = 0) -> Iterator[Row]:
@@ -50,7 +50,7 @@ def _rows(text: str, delimiter: str, start: int = 0) -> Iterator[Row]:
     return filter(
         any,
         csv.reader(
-            (text[begin:end] + "\n" for begin, end in lines(text, start, len(text))),
+            (f"{line[0]}\n" for line in _LINE.finditer(text, start)),
             delimiter=delimiter,
             quoting=csv.QUOTE_MINIMAL if paired else csv.QUOTE_NONE,
             doublequote=not escaped,

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import accumulate
 
 from ingest.loaders.decode import decode
 from ingest.loaders.options import LoadOptions
@@ -9,12 +10,14 @@ from ingest.types import Block, BlockKind, Document
 
 _BULLET = re.compile(r"\s*(?:[-*+•‣◦·–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+\S")
 _INDENT = ("    ", "\t")
+PARAGRAPH = re.compile(r"^[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*", re.M)
+"""Lines up to the next blank one."""
 
 
 def load_text(data: bytes, source: str, _options: LoadOptions) -> tuple[Document, ...]:
     """One document without a title of its own."""
     text = decode(data)
-    return (Document(source, "", "text/plain", text, tuple(paragraphs(text))),)
+    return (Document(source, "", "", text, tuple(paragraphs(text))),)
 
 
 def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Block]:
@@ -22,27 +25,13 @@ def paragraphs(text: str, start: int = 0, end: int | None = None) -> Iterator[Bl
 
     Together they hold every non-space character. Indented paragraphs are code, as in Markdown.
     """
-    first = last = -1
-    for line_start, line_end in lines(text, start, len(text) if end is None else end):
-        line = text[line_start:line_end]
-        if line and not line.isspace():
-            first = line_start if first < 0 else first
-            last = line_end
-        elif first >= 0:
-            yield _block(text, first, last)
-            first = -1
-    if first >= 0:
-        yield _block(text, first, last)
+    for found in PARAGRAPH.finditer(text[start:end]):
+        yield _block(text, start + found.start(), start + found.end())
 
 
-def lines(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """The spans of the lines of text[start:end], without their line ends."""
-    while start <= end:
-        stop = text.find("\n", start, end)
-        if stop < 0:
-            stop = end
-        yield start, stop
-        start = stop + 1
+def line_starts(text: str) -> list[int]:
+    """Where each line of a clean text begins, with the text's end as the last entry."""
+    return [0, *accumulate(map(len, text.splitlines(keepends=True)))]
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
