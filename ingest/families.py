@@ -7,6 +7,7 @@ representative, stands in the bands, so that a thousand copies cost no more than
 are kin if most of their chunks are.
 """
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -110,15 +111,16 @@ def withdraw(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> set[in
     """Take chunks out of the bands while their terms are still there; the families that have lost
     their representative are returned."""
     orphaned = set()
-    for chunk_id in chunk_ids:
-        row = connection.execute(
-            """SELECT body, family FROM terms JOIN chunks ON chunks.id = terms.rowid
-               WHERE terms.rowid = ?""",
-            (chunk_id,),
-        ).fetchone()
-        if row and _is_representative(connection, chunk_id, row[0]):
-            _delete(connection, chunk_id, row[0])
-            orphaned.add(int(row[1]))
+    rows = connection.execute(
+        """SELECT chunks.id, body, family FROM json_each(?) JOIN chunks ON chunks.id = value
+           JOIN terms ON terms.rowid = value""",
+        (json.dumps(list(chunk_ids)),),
+    )
+    for chunk_id, body, family in rows:
+        keys = [(key, chunk_id) for key in band_keys(shingles(body))]
+        delete = "DELETE FROM bands WHERE key = ? AND chunk_id = ?"
+        if connection.executemany(delete, keys).rowcount:  # only representatives stand there
+            orphaned.add(family)
     return orphaned
 
 
@@ -156,14 +158,3 @@ def band_keys(shingled: frozenset[int]) -> list[int]:
     keys = (smallest * _MIXERS).sum(axis=1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bands: list[int] = (keys ^ np.arange(_BANDS, dtype=np.uint64)).view(np.int64).tolist()
     return bands
-
-
-def _is_representative(connection: sqlite3.Connection, chunk_id: int, terms: str) -> bool:
-    key = band_keys(shingles(terms))[0]
-    row = connection.execute("SELECT 1 FROM bands WHERE key = ? AND chunk_id = ?", (key, chunk_id))
-    return row.fetchone() is not None
-
-
-def _delete(connection: sqlite3.Connection, chunk_id: int, terms: str) -> None:
-    keys = [(key, chunk_id) for key in band_keys(shingles(terms))]
-    connection.executemany("DELETE FROM bands WHERE key = ? AND chunk_id = ?", keys)

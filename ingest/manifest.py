@@ -34,7 +34,8 @@ def is_there(index: Path, place: int) -> bool:
 
 def is_whole(index: Path, meta: Meta, place: int) -> bool:
     """Whether the index is the one that was written down here, byte for byte."""
-    return is_there(index, place) and _written(index) == _described(index, meta, place)
+    written = _written(index)
+    return written.get("place") == place and written == _described(index, meta, place)
 
 
 def _written(index: Path) -> dict[str, object]:

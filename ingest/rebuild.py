@@ -14,7 +14,7 @@ from pathlib import Path
 from ingest import queries
 from ingest.check import integrity_problem
 from ingest.errors import RagError, StoreBusy, StoreDamaged, StoreMissing, UsageError
-from ingest.lock import WriterLock
+from ingest.lock import writer_lock
 from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Vectors
 from ingest.schema import (
     DATABASE,
@@ -70,7 +70,7 @@ def rebuild(folder: Path, wait: float = 5.0) -> Rebuilt:
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
     check_place(folder)
     check_owner(folder)
-    with WriterLock(folder / LOCK, wait):
+    with writer_lock(folder / LOCK, wait):
         for journal in _JOURNALS:  # what a killed rebuild left
             fresh.with_name(_FRESH + journal).unlink(missing_ok=True)
         try:

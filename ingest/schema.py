@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -45,8 +45,14 @@ _NUMBERS = (
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR})
 # With less free disk than this in bytes a failure is taken for a full disk.
 _ROOM = 1 << 20
-_BUSY_MS = 5000
-_CACHE_KIB = 16_384
+_BUSY_SECONDS = 5.0
+# A stranger's database runs no code of its own and is not trusted to be well formed.
+_GUARDS = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA cache_size = -16384",  # KiB
+)
+_ANY_READ = "SELECT count(*) FROM sqlite_schema"  # SQLite opens a file when it is first read
 _REBUILD = "run `rag rebuild`"
 
 
@@ -110,7 +116,7 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
     try:
-        return _readable(path, "mode=ro")
+        return _connect(path, "mode=ro", _ANY_READ)
     except sqlite3.OperationalError as error:
         # WAL needs to write a file beside the database, which neither a read-only folder nor a full
         # disk allows. An empty or missing journal shows that nobody is writing: the file is whole
@@ -118,7 +124,7 @@ def open_reader(folder: Path) -> sqlite3.Connection:
         blocked = error.sqlite_errorcode & 0xFF in _NOT_WRITABLE
         if not blocked or _has_content(path.with_name(f"{DATABASE}-wal")):
             raise
-        return _readable(path, "mode=ro&immutable=1")
+        return _connect(path, "mode=ro&immutable=1", _ANY_READ)
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -127,17 +133,15 @@ def open_writer(path: Path) -> sqlite3.Connection:
     # Never opened when it is there: closing it again would drop this process's locks on it.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
+    return _connect(
+        path,
+        "mode=rw",
+        "PRAGMA journal_mode = WAL",
         # An acknowledged commit must also survive a power cut, which NORMAL does not promise.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA secure_delete = ON",
+    )
 
 
 def create(connection: sqlite3.Connection, settings: IndexSettings, home: int) -> None:
@@ -270,25 +274,18 @@ def _translated(error: sqlite3.DatabaseError, folder: Path) -> StoreError:
     return StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD)
 
 
-def _readable(path: Path, mode: str) -> sqlite3.Connection:
-    connection = _connect(f"{path.resolve().as_uri()}?{mode}")
+def _connect(path: Path, mode: str, *statements: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    connection = sqlite3.connect(
+        uri, _BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+    )
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        for statement in (*_GUARDS, *statements):
+            connection.execute(statement)
+        connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     except BaseException:
         connection.close()
         raise
-    return connection
-
-
-def _connect(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
-    )
-    # A stranger's database runs no code of its own and is not trusted to be well formed.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     return connection
 
 
@@ -299,12 +296,9 @@ def _schema() -> str:
 
 @cache
 def _known_tables() -> list[tuple[str, ...]]:
-    connection = sqlite3.connect(":memory:")
-    try:
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_schema())
         return _tables(connection)
-    finally:
-        connection.close()
 
 
 def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:

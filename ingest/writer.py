@@ -35,7 +35,7 @@ from ingest.config import IndexSettings
 from ingest.derived import DerivedIndex
 from ingest.errors import StoreError
 from ingest.families import Families, represent, withdraw
-from ingest.lock import WriterLock
+from ingest.lock import writer_lock
 from ingest.records import DocumentCommit, FileCommit, FileRecord, Vectors, seal
 from ingest.schema import (
     DATABASE,
@@ -78,7 +78,7 @@ def open_store(
     check_place(folder)
     check_owner(folder)
     with (
-        WriterLock(folder / LOCK, wait),
+        writer_lock(folder / LOCK, wait),
         translate_errors(folder),
         closing(open_writer(folder / DATABASE)) as connection,
     ):
