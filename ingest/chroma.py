@@ -33,17 +33,16 @@ class ChromaIndex:
         folder.mkdir(mode=0o700, exist_ok=True)
         with _border(folder):
             self._client = _client(folder)
-        try:
-            with _border(folder):
+            try:
                 self._collection = self._client.get_or_create_collection(
                     _COLLECTION,
                     configuration={"hnsw": {"space": "cosine"}},
                     embedding_function=None,
                 )
-        except BaseException:
-            with suppress(StoreError):
-                self.close()
-            raise
+            except BaseException:
+                with suppress(StoreError):
+                    self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -119,13 +118,11 @@ def _border(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, StoreError):
         raise
     except BaseException as error:
-        raise _translated(error, folder) from error
-
-
-def _translated(error: BaseException, folder: Path) -> StoreError:
-    if is_full(folder):
-        return StoreError(f"the disk is full: {folder}", "free some space and run it again")
-    return StoreError(f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`")
+        if is_full(folder):
+            hint = "free some space and run it again"
+            raise StoreError(f"the disk is full: {folder}", hint) from error
+        problem = f"vector index {folder.name} cannot be used: {error}"
+        raise StoreError(problem, "run `rag rebuild`") from error
 
 
 def _make_private(folder: Path) -> None:

@@ -64,11 +64,10 @@ def no_writer(path: Path) -> Iterator[bool]:
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _write_holder(descriptor: int) -> None:

@@ -53,7 +53,6 @@ _GUARDS = (
     "PRAGMA cache_size = -16384",  # KiB
 )
 _ANY_READ = "SELECT count(*) FROM sqlite_schema"  # SQLite opens a file when it is first read
-_REBUILD = "run `rag rebuild`"
 
 
 def index_folder(folder: Path, number: int) -> Path:
@@ -85,10 +84,9 @@ def check_owner(folder: Path) -> None:
 
 def is_full(folder: Path) -> bool:
     """Whether the disk has no room left, which libraries say in many words that do not name it."""
-    try:
+    with suppress(OSError):
         return shutil.disk_usage(folder).free < _ROOM
-    except OSError:
-        return False
+    return False
 
 
 def place(folder: Path) -> int:
@@ -122,7 +120,8 @@ def open_reader(folder: Path) -> sqlite3.Connection:
         # disk allows. An empty or missing journal shows that nobody is writing: the file is whole
         # as it stands.
         blocked = error.sqlite_errorcode & 0xFF in _NOT_WRITABLE
-        if not blocked or _has_content(path.with_name(f"{DATABASE}-wal")):
+        journal = path.with_name(f"{DATABASE}-wal")
+        if not blocked or (journal.is_file() and journal.stat().st_size):
             raise
         return _connect(path, "mode=ro&immutable=1", _ANY_READ)
 
@@ -132,7 +131,7 @@ def open_writer(path: Path) -> sqlite3.Connection:
     # Made here so that it is private from the start; SQLite gives its other files the same mode.
     # Never opened when it is there: closing it again would drop this process's locks on it.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        path.touch(mode=0o600, exist_ok=False)
     return _connect(
         path,
         "mode=rw",
@@ -180,9 +179,7 @@ def read_meta(connection: sqlite3.Connection, folder: Path) -> Meta:
         roots = frozenset(json.loads(values["roots"]))
         return Meta(settings=settings, created=values["created"], roots=roots, **numbers)
     except (KeyError, ValueError, TypeError) as error:
-        raise StoreDamaged(
-            f"store damaged: {folder}: its record is unreadable: {error}", _REBUILD
-        ) from error
+        raise StoreDamaged(f"store damaged: {folder}: its record is unreadable: {error}") from error
 
 
 def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
@@ -212,10 +209,8 @@ def note_newest(folder: Path, meta: Meta) -> None:
     is one that was damaged later, and whole commits behind it would be gone without a word.
     """
     with suppress(OSError):  # on a full disk the commit holds all the same, and needs no note
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        descriptor = os.open(folder / NEWEST, flags, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-            file.write(f"{meta.created} {meta.generation}")
+        (folder / NEWEST).touch(mode=0o600)
+        (folder / NEWEST).write_text(f"{meta.created} {meta.generation}", encoding="utf-8")
 
 
 def is_behind(meta: Meta, noted: str) -> bool:
@@ -228,7 +223,7 @@ def is_behind(meta: Meta, noted: str) -> bool:
 def check_newest(folder: Path, meta: Meta, noted: str) -> None:
     """StoreDamaged where the note, unchanged since it was read, tells of a newer state."""
     if is_behind(meta, noted) and newest(folder) == noted:
-        raise StoreDamaged(f"store damaged: {folder}: its last changes are missing", _REBUILD)
+        raise StoreDamaged(f"store damaged: {folder}: its last changes are missing")
 
 
 @contextmanager
@@ -252,7 +247,7 @@ def translate_errors(folder: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise  # a mistake in our own code, not in the store
     except UnicodeDecodeError as error:  # a changed byte inside a name or a message
-        raise StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD) from error
+        raise StoreDamaged(f"store damaged: {folder}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise _translated(error, folder) from error
 
@@ -271,7 +266,7 @@ def _translated(error: sqlite3.DatabaseError, folder: Path) -> StoreError:
             f"the store cannot be read or written: {folder}: {error}", "check the disk"
         )
     # Not only SQLITE_CORRUPT: a flipped byte can also make a table or a column disappear.
-    return StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD)
+    return StoreDamaged(f"store damaged: {folder}: {error}")
 
 
 def _connect(path: Path, mode: str, *statements: str) -> sqlite3.Connection:
@@ -308,7 +303,3 @@ def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
            ORDER BY name, type"""
     )
     return rows.fetchall()
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0

@@ -46,14 +46,9 @@ _GROWTH = 400 << 20  # bytes: a child that holds so much more than at its start 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last part of every file."""
+    """The last part of every file, with the bytes that the child holds now."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Rested:
-    """A child's word that a file is done, with the bytes it holds now."""
-
-    resident: int
+    resident: int = field(default=0, compare=False)
 
 
 class Pool(Generic[T]):
@@ -102,9 +97,9 @@ class Pool(Generic[T]):
                 waiting.end(None)
 
         with ThreadPoolExecutor(len(self._children)) as threads:
-            for child in self._children:
-                threads.submit(work, child)
             try:
+                for child in self._children:
+                    threads.submit(work, child)
                 for _ in self._children:
                     yield from waiting
             except BaseException:
@@ -163,6 +158,8 @@ class _Child(Generic[T]):
         self._options = options
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._current = ""  # the part that the process reads
+        self._finished: set[str] = set()  # those of the same file that it is done with
         self._resident = 0  # bytes that the process held when it had started
         self._closed = False
         self._guard = threading.Lock()  # a child is either started or forbidden, never between
@@ -174,10 +171,10 @@ class _Child(Generic[T]):
 
     def read(self, item: Item) -> Iterator[T | Unread | Finished]:
         """The parts of one file. A part that ends the process is an Unread; the rest follows."""
-        place = _Place(item[1])
+        self._current, self._finished = item[1], set()
         while True:
             try:
-                yield from self._attempt(item, place)
+                yield from self._attempt(item)
             except TimeoutError:
                 error = LoadError(
                     f"took longer than {self._options.max_seconds:g} s",
@@ -186,29 +183,31 @@ class _Child(Generic[T]):
             except (EOFError, OSError):  # the child is gone
                 error = self._death()
             else:
-                break
+                return
             self._kill()
-            yield Unread(place.current, error)
-            if place.current == item[1] or self._closed:
-                break
-            place.finished.add(place.current)
-        yield Finished()
+            yield Unread(self._current, error)
+            if self._current == item[1] or self._closed:
+                yield Finished()
+                return
+            self._finished.add(self._current)
 
-    def _attempt(self, item: Item, place: "_Place") -> Iterator[T | Unread]:
+    def _attempt(self, item: Item) -> Iterator[T | Unread | Finished]:
         """Have the process read one file, until it is done."""
         pipe = self._pipe or self._start()
-        pipe.send((*item, frozenset(place.finished)))
+        pipe.send((*item, frozenset(self._finished)))
         while True:
             if not pipe.poll(self._options.max_seconds):
                 raise TimeoutError
-            part: T | Reading | Unread | LoadError | _Rested = pipe.recv()
+            part: T | Reading | Unread | LoadError | Finished = pipe.recv()
             if isinstance(part, Reading):
-                place.enter(part.source)
+                if not f"{part.source}/".startswith(f"{self._current}/"):  # nor inside of it
+                    self._finished.add(self._current)
+                self._current = part.source
             elif isinstance(part, LoadError):
-                yield Unread(place.current, part)
-            elif not isinstance(part, _Rested):
-                yield part
+                yield Unread(self._current, part)
             else:
+                yield part
+            if isinstance(part, Finished):
                 if part.resident > self._resident + _GROWTH:
                     self._kill()
                 return
@@ -262,20 +261,6 @@ class _Child(Generic[T]):
         )
 
 
-@dataclass(slots=True)
-class _Place:
-    """Where in a file a child is: the part that it reads, and those that it is done with."""
-
-    current: str
-    finished: set[str] = field(default_factory=set)
-
-    def enter(self, source: str) -> None:
-        """Another part begins; unless it is inside the current one, that is finished."""
-        if source != self.current and not source.startswith(self.current + "/"):
-            self.finished.add(self.current)
-        self.current = source
-
-
 def _start_without_interrupts(process: SpawnProcess) -> None:
     """Start a child that Ctrl-C does not reach, not even while it starts: the parent decides."""
     old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -291,7 +276,7 @@ def _serve(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
     warnings.simplefilter("ignore")  # what a library thinks of one file is not the user's concern
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the pipe is closed, or broken: the parent may be gone
-        pipe.send(_Rested(_resident()))
+        pipe.send(Finished(_memory()[1]))
         while True:
             _read_item(pipe, work, options)
 
@@ -306,7 +291,7 @@ def _read_item(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
         except (MemoryError, TypeError, AttributeError, ValueError) as error:  # while pickling
             pipe.send(failure(error, options))
     _limit_memory(None)
-    pipe.send(_Rested(_resident()))
+    pipe.send(Finished(_memory()[1]))
 
 
 def _next(
@@ -338,10 +323,6 @@ def _limit_memory(allowance: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     elif mapped and (hard == resource.RLIM_INFINITY or mapped + allowance < hard):
         resource.setrlimit(resource.RLIMIT_AS, (mapped + allowance, hard))
-
-
-def _resident() -> int:
-    return _memory()[1]
 
 
 def _memory() -> tuple[int, int]:

@@ -22,8 +22,9 @@ from ingest.config import IndexSettings
 from ingest.errors import StoreBusy, StoreMissing
 from ingest.lock import no_writer, writer_lock
 from ingest.rebuild import rebuild
+from ingest.records import DocumentCommit, FileCommit, FileRecord, vector_key
 from ingest.schema import DATABASE, LOCK
-from ingest.store import DocumentCommit, FileCommit, FileRecord, Store, vector_key
+from ingest.store import Store
 from ingest.types import Chunk, Document, embedded_text
 
 DIMENSION = 8
