@@ -44,9 +44,8 @@ def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
     problem = integrity_problem(connection)
     if problem:
         raise StoreDamaged(f"store damaged: {problem}")
-    chunks = 0
-    for source in queries.sources(connection, meta.documents):
-        chunks += len(queries.document_by_id(connection, source.id).chunks)
+    sources = queries.sources(connection, meta.documents)
+    chunks = sum(len(queries.document_by_id(connection, s.id).chunks) for s in sources)
     ids, _ = queries.all_vectors(connection, meta)
     check_terms(connection, meta)
     rows, words = 0, 0

@@ -60,18 +60,16 @@ class ChromaIndex:
         """Add rows; ids that are there already keep their vector."""
         self._count = None
         for start in range(0, len(ids), _BATCH):
-            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
-            rows = vectors[start : start + _BATCH]
+            part = slice(start, start + _BATCH)
             with _border(self._folder):
-                self._collection.add(ids=names, embeddings=rows)
+                self._collection.add(ids=[*map(str, ids[part])], embeddings=vectors[part])
 
     def delete(self, ids: IdList) -> None:
         """Forget these ids; unknown ones are ignored."""
         self._count = None
         for start in range(0, len(ids), _BATCH):
-            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
             with _border(self._folder):
-                self._collection.delete(ids=names)
+                self._collection.delete(ids=[*map(str, ids[start : start + _BATCH])])
 
     def search(self, vector: Matrix, limit: int) -> list[Hit]:
         """The highest cosines first, approximately: HNSW may miss a neighbour."""
@@ -82,11 +80,8 @@ class ChromaIndex:
             found = self._collection.query(
                 query_embeddings=[vector], n_results=limit, include=["distances"]
             )
-            names, distances = found["ids"][0], found["distances"][0]
-        hits = (
-            Hit(int(name), min(1.0, 1.0 - float(distance)))
-            for name, distance in zip(names, distances)
-        )
+            pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+            hits = [Hit(int(name), min(1.0, 1.0 - float(distance))) for name, distance in pairs]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
     def count(self) -> int:

@@ -59,20 +59,15 @@ def chunk(document: Document, tokenizer: Tokenizer, settings: IndexSettings) -> 
     starts = tokenizer.starts(text)
     chunks: list[Chunk] = []
     for path, blocks in _sections(document):
-        limit = _limit(document, path, tokenizer, settings)
-        for start, end, header in _cut(text, blocks, starts, limit):
+        prefix = tokenizer.count(heading_path(document.title, path))
+        # What is left for text once the heading path stands in front of it.
+        room = min(settings.chunk_tokens, MODEL_WINDOW - SPECIAL_TOKENS - prefix)
+        for start, end, header in _cut(text, blocks, starts, max(_SMALLEST_LIMIT, room)):
             page = page_at(document.page_starts, start)
             tokens = _tokens(starts, start, end)
             piece = text[start:end]
             chunks.append(Chunk(len(chunks), start, end, piece, page, path, tokens, header))
     return tuple(chunks)
-
-
-def _limit(document: Document, path: str, tokenizer: Tokenizer, settings: IndexSettings) -> int:
-    """Tokens left for text once the heading path stands in front of it."""
-    prefix = tokenizer.count(heading_path(document.title, path))
-    room = MODEL_WINDOW - SPECIAL_TOKENS - prefix
-    return max(_SMALLEST_LIMIT, min(settings.chunk_tokens, room))
 
 
 def _sections(document: Document) -> Iterator[tuple[str, Sequence[Block]]]:
@@ -104,8 +99,6 @@ def _cut(
 ) -> list[tuple[int, int, Span | None]]:
     """The chunk spans of one section, with their headers: the cheapest way to divide its pieces."""
     pieces = list(_section_pieces(text, blocks, starts, limit))
-    if not pieces:
-        return []
     sizes = _Sizes(
         [bisect_left(starts, piece.start) for piece in pieces],
         [bisect_left(starts, piece.end) for piece in pieces],

@@ -103,11 +103,8 @@ def insert_documents(
         first = chunk_id + 1
         indexed = [term_row(entry.document, chunk) for chunk in entry.chunks]
         kin = [families.join(first + n, document_id, body) for n, (_, body) in enumerate(indexed)]
-        row = (
-            *document_row(file_id, entry.document),
-            len(entry.chunks),
-            families.join_document(document_id, kin),
-        )
+        family = families.join_document(document_id, kin)
+        row = (*document_row(file_id, entry.document), len(entry.chunks), family)
         connection.execute(
             f"""INSERT INTO documents (id, live, {_DOCUMENT_COLUMNS}, chunk_count, family, seal,
                 text) VALUES (?, 0, {", ".join("?" * len(row))}, ?, ?)""",

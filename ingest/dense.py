@@ -1,9 +1,9 @@
 """Dense search for readers: which index answers, and keeping it at the reader's generation."""
 
-import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 import numpy as np
@@ -113,20 +113,16 @@ class DenseSearch:
                 return None
             if self._copy is None or self._copy.key != key:
                 self._drop_copy()
-                self._copy = self._copied(session, key)
+                self._take_copy(session, key)
             return self._copy
 
-    def _copied(self, session: Session, key: _Key) -> "_IndexCopy | None":
+    def _take_copy(self, session: Session, key: _Key) -> None:
         with no_writer(self._folder / LOCK) as quiet:
-            if not quiet or _generation(self._folder) != session.meta.generation:
-                return None
-            try:
-                copy = _IndexCopy(self._folder, session)
-            except StoreError as error:
-                self._refuse(key, error)
-                return None
-            self.warning = None
-            return copy
+            if quiet and _generation(self._folder) == session.meta.generation:
+                try:
+                    self._copy, self.warning = _IndexCopy(self._folder, session), None
+                except StoreError as error:
+                    self._refuse(key, error)
 
     def _refuse(self, key: _Key, error: StoreError) -> None:
         """Do without the vector index until the store changes."""
@@ -149,20 +145,14 @@ class _IndexCopy:
         self.key: _Key = (meta.created, meta.generation)
         # Ids of a killed writer: at most so many of those in it are not live.
         self.ghosts = len(queries.outbox(session.connection))
-        self._place = tempfile.TemporaryDirectory(prefix="rag-index-", ignore_cleanup_errors=True)
-        try:
-            target = Path(self._place.name) / "index"
+        with ExitStack() as held:
+            place_of_copy = TemporaryDirectory(prefix="rag-index-", ignore_cleanup_errors=True)
+            target = Path(held.enter_context(place_of_copy)) / "index"
             copy_index(index_folder(folder, meta.index), target)
             if not manifest.is_whole(target, meta, place(folder)):
                 raise StoreError("the vector index is not as it was left", "run `rag rebuild`")
-            self.index = ChromaIndex(target)
-        except BaseException:
-            self._place.cleanup()
-            raise
-
-    def close(self) -> None:
-        self.index.close()
-        self._place.cleanup()
+            self.index = held.enter_context(ChromaIndex(target))
+            self.close = held.pop_all().close
 
 
 def check_index(folder: Path, meta: Meta) -> None:

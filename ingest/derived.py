@@ -94,13 +94,11 @@ class DerivedIndex:
     def let_go(self) -> bool:
         """Close the index if it is open; whether that went well."""
         index, self._index = self._index, None
-        if index is None:
-            return False
-        try:
-            index.close()
-        except StoreError:  # what is broken is made anew by whoever opens it next
-            return False
-        return True
+        with suppress(StoreError):  # what is broken is made anew by whoever opens it next
+            if index is not None:
+                index.close()
+                return True
+        return False
 
     def _open(self) -> None:
         meta = self._meta()

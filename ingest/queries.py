@@ -33,10 +33,9 @@ def sources(connection: sqlite3.Connection, expected: int) -> list[SourceInfo]:
 def known_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
     """Every file looked at so far, by path; StoreDamaged where a row of them is not whole."""
     records = list(file_records(connection))
-    whole = [record for record in records if record is not None]
-    if len(whole) < len(records):
+    if None in records:
         raise StoreDamaged("store damaged: what is known of a file has changed on disk")
-    return {record.path: record for record in whole}
+    return {record.path: record for record in records if record}
 
 
 def file_records(connection: sqlite3.Connection) -> Iterator[FileRecord | None]:

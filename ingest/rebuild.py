@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest import queries, schema
+from ingest import manifest, queries, schema
 from ingest.check import integrity_problem
 from ingest.errors import RagError, StoreBusy, StoreDamaged, StoreMissing, UsageError
 from ingest.lock import writer_lock
@@ -80,10 +80,9 @@ def _rebuilt(folder: Path, old: sqlite3.Connection, new: sqlite3.Connection) -> 
     meta = schema.read_meta(old, folder)
     damaged = bool(integrity_problem(old)) or schema.is_behind(meta, schema.newest(folder))
     records = _records(old)
-    schema.create(new, meta.settings, meta.home)
-    with schema.transaction(new):
-        started = replace(meta, documents=0, chunks=0, chunk_sum=0)
-        schema.write_meta(new, replace(started, created=schema.read_meta(new, folder).created))
+    schema.create(new, replace(meta, documents=0, chunks=0, chunk_sum=0))
+    # It belongs to the old database, also where no document is left for which it is made anew.
+    manifest.remove(schema.index_folder(folder, meta.index))
     with Writer(folder, new, lambda step: None) as writer:
         lost = _copy(old, writer, records)
         saved = schema.read_meta(new, folder)

@@ -113,9 +113,9 @@ class Meta:
 
     format: int
     settings: IndexSettings
-    generation: int
-    index: int
-    created: str
+    generation: int = 0
+    index: int = 0
+    created: str = ""
     documents: int = 0
     chunks: int = 0
     chunk_sum: int = 0

@@ -17,7 +17,7 @@ import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -143,12 +143,12 @@ def open_writer(path: Path) -> sqlite3.Connection:
     )
 
 
-def create(connection: sqlite3.Connection, settings: IndexSettings, home: int) -> None:
-    """Make the tables of an empty database, all or nothing; `home` is its folder's `place`."""
+def create(connection: sqlite3.Connection, meta: Meta) -> None:
+    """Make the tables of an empty database, all or nothing; its record says that it is made now."""
     # executescript would commit a transaction that was open before it, so the script opens one.
     connection.executescript(f"BEGIN IMMEDIATE;\n{_schema()}")
     created = datetime.now(UTC).isoformat(timespec="microseconds")
-    write_meta(connection, Meta(FORMAT, settings, 0, 0, created, home=home))
+    write_meta(connection, replace(meta, created=created))
     connection.execute("COMMIT")
 
 
@@ -196,10 +196,9 @@ def newest(folder: Path) -> str:
 
     Read it before the snapshot that it is compared with.
     """
-    try:
+    with suppress(OSError):
         return (folder / NEWEST).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return ""
 
 
 def note_newest(folder: Path, meta: Meta) -> None:

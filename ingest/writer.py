@@ -64,7 +64,7 @@ def open_store(
     ):
         if schema.is_empty(connection):
             (folder / schema.NEWEST).unlink(missing_ok=True)
-            schema.create(connection, settings, schema.place(folder))
+            schema.create(connection, Meta(schema.FORMAT, settings, home=schema.place(folder)))
 
         def passed(step: str) -> None:
             if step in _ACKNOWLEDGED:
@@ -178,8 +178,7 @@ class Writer:
         """
         gone = frozenset(removed) - {file.record.path for file in files}
         with schema.translate_errors(self._folder):
-            dimension = self.settings.dimension
-            commit.check_commit(self._connection, files, vectors, dimension, gone)
+            commit.check_commit(self._connection, files, vectors, self.settings.dimension, gone)
             changes = self._changes(files, gone, records)
             self._apply(changes, vectors)
         written = tuple(entry.document.source for _, entry in changes.documents)

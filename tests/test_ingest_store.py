@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import ingest
@@ -935,6 +935,7 @@ STEPS = st.lists(
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
+@example([("put", {"a.md": ["Tea."]}), ("remove", {"a.md"}), ("rebuild", None)])
 def test_a_store_is_a_dictionary(steps: Sequence[tuple[str, object]]) -> None:
     """After any sequence of commits, removals and rebuilds it holds what a dictionary would."""
     with tempfile.TemporaryDirectory() as place:
