@@ -100,10 +100,9 @@ class Families:
     def _document(self, document_id: int) -> tuple[int, int]:
         """The family and the size of a document."""
         if document_id not in self._documents:
-            row = self._connection.execute(
-                "SELECT family, chunk_count FROM documents WHERE id = ?", (document_id,)
-            )
-            self._documents[document_id] = row.fetchone()
+            query = "SELECT family, chunk_count FROM documents WHERE id = ?"
+            row = self._connection.execute(query, (document_id,)).fetchone()
+            self._documents[document_id] = row
         return self._documents[document_id]
 
 
@@ -111,12 +110,9 @@ def withdraw(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> set[in
     """Take chunks out of the bands while their terms are still there; the families that have lost
     their representative are returned."""
     orphaned = set()
-    rows = connection.execute(
-        """SELECT chunks.id, body, family FROM json_each(?) JOIN chunks ON chunks.id = value
-           JOIN terms ON terms.rowid = value""",
-        (json.dumps(list(chunk_ids)),),
-    )
-    for chunk_id, body, family in rows:
+    query = """SELECT chunks.id, body, family FROM json_each(?) JOIN chunks ON chunks.id = value
+        JOIN terms ON terms.rowid = value"""
+    for chunk_id, body, family in connection.execute(query, (json.dumps(list(chunk_ids)),)):
         keys = [(key, chunk_id) for key in band_keys(shingles(body))]
         delete = "DELETE FROM bands WHERE key = ? AND chunk_id = ?"
         if connection.executemany(delete, keys).rowcount:  # only representatives stand there
@@ -126,12 +122,10 @@ def withdraw(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> set[in
 
 def represent(connection: sqlite3.Connection, families: set[int]) -> None:
     """Give families that have lost theirs a new representative, if any of their chunks is left."""
+    query = """SELECT chunks.id, body FROM chunks JOIN terms ON terms.rowid = chunks.id
+        WHERE family = ? ORDER BY chunks.id LIMIT 1"""
     for family in families:
-        row = connection.execute(
-            """SELECT chunks.id, body FROM chunks JOIN terms ON terms.rowid = chunks.id
-               WHERE family = ? ORDER BY chunks.id LIMIT 1""",
-            (family,),
-        ).fetchone()
+        row = connection.execute(query, (family,)).fetchone()
         if row:
             keys = [(key, row[0]) for key in band_keys(shingles(row[1]))]
             connection.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", keys)

@@ -40,11 +40,9 @@ def known_files(connection: sqlite3.Connection) -> dict[str, FileRecord]:
 
 def file_records(connection: sqlite3.Connection) -> Iterator[FileRecord | None]:
     """Every file looked at so far, None for one whose row is not whole."""
-    rows = connection.execute(
-        """SELECT seal, path, root, size, mtime_ns, sha256, loader, status, problems FROM files
-           NOT INDEXED WHERE status != 'pending'"""
-    )
-    for sealed, *seen in rows:
+    query = """SELECT seal, path, root, size, mtime_ns, sha256, loader, status, problems FROM files
+        NOT INDEXED WHERE status != 'pending'"""
+    for sealed, *seen in connection.execute(query):
         if sealed == seal(*seen):
             seen[-1] = tuple(Problem(s, t, h, bool(k)) for s, t, h, k in json.loads(seen[-1]))
             yield FileRecord(*seen)
@@ -181,19 +179,15 @@ def titles(connection: sqlite3.Connection, ids: Iterable[int]) -> dict[int, str]
 
 def languages(connection: sqlite3.Connection) -> dict[str, int]:
     """How many live documents are in each language ("" where it is not known)."""
-    rows = connection.execute(
-        """SELECT ifnull(json_extract(metadata, '$.language'), ''), count(*) FROM documents
-           NOT INDEXED WHERE live = 1 GROUP BY 1 ORDER BY 2 DESC, 1"""
-    )
-    return dict(rows.fetchall())
+    query = """SELECT ifnull(json_extract(metadata, '$.language'), ''), count(*) FROM documents
+        NOT INDEXED WHERE live = 1 GROUP BY 1 ORDER BY 2 DESC, 1"""
+    return dict(connection.execute(query).fetchall())
 
 
 def vocabulary(connection: sqlite3.Connection, shortest: int, longest: int) -> dict[str, int]:
     """The index terms of so many characters, and in how many chunks each stands."""
-    rows = connection.execute(
-        "SELECT term, doc FROM term_rows WHERE length(term) BETWEEN ? AND ?", (shortest, longest)
-    )
-    return dict(rows.fetchall())
+    query = "SELECT term, doc FROM term_rows WHERE length(term) BETWEEN ? AND ?"
+    return dict(connection.execute(query, (shortest, longest)).fetchall())
 
 
 def live_ids(connection: sqlite3.Connection, filters: Sequence[Filter] = ()) -> Ids:
@@ -224,9 +218,8 @@ def vectors(connection: sqlite3.Connection, ids: IdList, dimension: int) -> Matr
 def all_vectors(connection: sqlite3.Connection, meta: Meta) -> tuple[Ids, Matrix]:
     """The ids of all live chunks, ascending, and their vectors; StoreDamaged where they are not
     those that were stored."""
-    rows = connection.execute(
-        f"SELECT chunks.id, vector, {_CHECKSUM} {_SEARCHED} ORDER BY chunks.id"
-    ).fetchall()
+    query = f"SELECT chunks.id, vector, {_CHECKSUM} {_SEARCHED} ORDER BY chunks.id"
+    rows = connection.execute(query).fetchall()
     if len(rows) != meta.chunks or sum(row[2] for row in rows) != meta.chunk_sum:
         raise StoreDamaged("store damaged: chunks or vectors have changed on disk")
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))

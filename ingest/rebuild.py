@@ -132,18 +132,13 @@ def _saved(
 ) -> _Saved:
     """A document with all that belongs to it; StoreDamaged where any of it is not whole."""
     stored = queries.document_by_id(old, document_id)
-    rows = old.execute(
-        """SELECT key FROM chunks JOIN vectors ON vectors.id = vector_id
-           WHERE document_id = ? ORDER BY ordinal""",
-        (document_id,),
-    )
-    keys = tuple(key for (key,) in rows)
+    query = """SELECT key FROM chunks JOIN vectors ON vectors.id = vector_id
+        WHERE document_id = ? ORDER BY ordinal"""
+    keys = tuple(key for (key,) in old.execute(query, (document_id,)))
     ids = queries.chunk_ids(old, [document_id])
     vectors = dict(zip(keys, queries.vectors(old, ids, dimension), strict=True))
-    path = old.execute(
-        "SELECT path FROM documents JOIN files ON files.id = file_id WHERE documents.id = ?",
-        (document_id,),
-    ).fetchone()
+    query = "SELECT path FROM documents JOIN files ON files.id = file_id WHERE documents.id = ?"
+    path = old.execute(query, (document_id,)).fetchone()
     if path is None or path[0] not in records or len(keys) != len(stored.chunks):
         raise StoreDamaged(f"store damaged: {stored.document.source!r} is not whole")
     return records[path[0]], DocumentCommit(stored.document, stored.chunks, keys), vectors
