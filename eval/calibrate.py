@@ -21,7 +21,7 @@ from eval.report import aligned
 from eval.statistics import auroc, class_interval, expected_calibration_error, mean_interval
 from eval.types import Case, MetricSummary
 from ingest.errors import UsageError
-from ingest.sync import OnProgress, Progress
+from ingest.report import OnProgress, Progress
 from rag.abstain import (
     DEFAULT,
     Calibration,

@@ -12,8 +12,9 @@ from eval.metrics import ReadPlace, Support
 from eval.run import RETRIEVAL_DEPTH, Checks, OnResult, evaluate, retrieve_only
 from eval.types import CitedPlace, EvalSet, Report
 from ingest.errors import UsageError
+from ingest.report import OnProgress, Progress
 from ingest.store import Store
-from ingest.sync import OnProgress, Progress, sync
+from ingest.sync import sync
 from ingest.types import StoredDocument, context
 from rag.app import App, open_app, own_embedder, sync_settings
 from rag.context import Question, term_weights

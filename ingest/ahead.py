@@ -8,6 +8,8 @@ from typing import Self
 from ingest.embed import Embedder
 from ingest.records import Vectors
 
+Embedding = Future[Vectors]
+
 
 class EmbedAhead:
     """Embeds one batch at a time in a thread of its own; a context manager.
@@ -33,11 +35,13 @@ class EmbedAhead:
         """Begin to load the model, so that it is there once the first texts are."""
         self._pool.submit(self._embedder.prepare)
 
-    def start(self, texts: Mapping[bytes, str], keys: Collection[bytes]) -> Future[Vectors]:
+    def start(self, texts: Mapping[bytes, str], keys: Collection[bytes]) -> Embedding:
         """Begin to embed the texts of these keys."""
         return self._pool.submit(self._embed, {key: texts[key] for key in sorted(keys)})
 
     def _embed(self, texts: Mapping[bytes, str]) -> Vectors:
+        if not texts:  # for which a model would be loaded in vain
+            return {}
         rows = self._embedder.embed_documents(list(texts.values()), self._advance)
         return dict(zip(texts, rows, strict=True))
 

@@ -7,7 +7,6 @@ from ingest import queries
 from ingest.errors import StoreDamaged
 from ingest.records import Meta
 
-_REBUILD = "run `rag rebuild`"
 # What is looked up by an index rather than by id: its name, its table, its columns, its rows.
 _INDEXES = (
     ("documents_source", "documents", "id || source", "WHERE live = 1"),
@@ -23,7 +22,7 @@ TABLES = frozenset(table for _, table, _, _ in _INDEXES)
 def check_terms(connection: sqlite3.Connection, meta: Meta) -> None:
     """StoreDamaged where the lexical index is not what the last commit left."""
     if meta.chunks and queries.term_sum(connection) != meta.term_sum:
-        raise StoreDamaged("store damaged: the index of words has changed on disk", _REBUILD)
+        raise StoreDamaged("store damaged: the index of words has changed on disk")
 
 
 def check_indexes(connection: sqlite3.Connection, tables: Collection[str]) -> None:
@@ -37,17 +36,16 @@ def check_indexes(connection: sqlite3.Connection, tables: Collection[str]) -> No
                 for how in (f"INDEXED BY {name}", "NOT INDEXED")
             )
             if by_index != by_table:
-                raise StoreDamaged(f"store damaged: {name} contradicts {table}", _REBUILD)
+                raise StoreDamaged(f"store damaged: {name} contradicts {table}")
 
 
 def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
     """Read every page, text, chunk, vector and term; StoreDamaged names the first thing wrong."""
     problem = integrity_problem(connection)
     if problem:
-        raise StoreDamaged(f"store damaged: {problem}", _REBUILD)
-    chunks = 0
-    for source in queries.sources(connection, meta.documents):
-        chunks += len(queries.document_by_id(connection, source.id).chunks)
+        raise StoreDamaged(f"store damaged: {problem}")
+    sources = queries.sources(connection, meta.documents)
+    chunks = sum(len(queries.document_by_id(connection, s.id).chunks) for s in sources)
     ids, _ = queries.all_vectors(connection, meta)
     check_terms(connection, meta)
     rows, words = 0, 0
@@ -57,8 +55,7 @@ def check_truth(connection: sqlite3.Connection, meta: Meta) -> None:
     if not meta.chunks == chunks == len(ids) == rows or indexed != words:
         raise StoreDamaged(
             f"store damaged: of {meta.chunks} chunks {chunks} are found, {len(ids)} vectors and"
-            f" {rows} rows of terms; {indexed:.0f} of {words} terms are indexed",
-            _REBUILD,
+            f" {rows} rows of terms; {indexed:.0f} of {words} terms are indexed"
         )
 
 

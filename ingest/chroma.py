@@ -33,17 +33,16 @@ class ChromaIndex:
         folder.mkdir(mode=0o700, exist_ok=True)
         with _border(folder):
             self._client = _client(folder)
-        try:
-            with _border(folder):
+            try:
                 self._collection = self._client.get_or_create_collection(
                     _COLLECTION,
                     configuration={"hnsw": {"space": "cosine"}},
                     embedding_function=None,
                 )
-        except BaseException:
-            with suppress(StoreError):
-                self.close()
-            raise
+            except BaseException:
+                with suppress(StoreError):
+                    self.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -61,18 +60,16 @@ class ChromaIndex:
         """Add rows; ids that are there already keep their vector."""
         self._count = None
         for start in range(0, len(ids), _BATCH):
-            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
-            rows = vectors[start : start + _BATCH]
+            part = slice(start, start + _BATCH)
             with _border(self._folder):
-                self._collection.add(ids=names, embeddings=rows)
+                self._collection.add(ids=[*map(str, ids[part])], embeddings=vectors[part])
 
     def delete(self, ids: IdList) -> None:
         """Forget these ids; unknown ones are ignored."""
         self._count = None
         for start in range(0, len(ids), _BATCH):
-            names = [str(chunk_id) for chunk_id in ids[start : start + _BATCH]]
             with _border(self._folder):
-                self._collection.delete(ids=names)
+                self._collection.delete(ids=[*map(str, ids[start : start + _BATCH])])
 
     def search(self, vector: Matrix, limit: int) -> list[Hit]:
         """The highest cosines first, approximately: HNSW may miss a neighbour."""
@@ -83,11 +80,8 @@ class ChromaIndex:
             found = self._collection.query(
                 query_embeddings=[vector], n_results=limit, include=["distances"]
             )
-            names, distances = found["ids"][0], found["distances"][0]
-        hits = (
-            Hit(int(name), min(1.0, 1.0 - float(distance)))
-            for name, distance in zip(names, distances)
-        )
+            pairs = zip(found["ids"][0], found["distances"][0], strict=True)
+            hits = [Hit(int(name), min(1.0, 1.0 - float(distance))) for name, distance in pairs]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))
 
     def count(self) -> int:
@@ -119,13 +113,11 @@ def _border(folder: Path) -> Iterator[None]:
     except (KeyboardInterrupt, SystemExit, GeneratorExit, StoreError):
         raise
     except BaseException as error:
-        raise _translated(error, folder) from error
-
-
-def _translated(error: BaseException, folder: Path) -> StoreError:
-    if is_full(folder):
-        return StoreError(f"the disk is full: {folder}", "free some space and run it again")
-    return StoreError(f"vector index {folder.name} cannot be used: {error}", "run `rag rebuild`")
+        if is_full(folder):
+            hint = "free some space and run it again"
+            raise StoreError(f"the disk is full: {folder}", hint) from error
+        problem = f"vector index {folder.name} cannot be used: {error}"
+        raise StoreError(problem, "run `rag rebuild`") from error
 
 
 def _make_private(folder: Path) -> None:

@@ -24,6 +24,7 @@ _CUT_INSIDE_SENTENCE = 0.5
 _CUT_BELOW_HEADER = 1.0
 _HEADER_TOKENS = 96  # a table's header may take so much of a chunk; of a wider one its beginning
 _CAPTION_CHARACTERS = 200
+_LINE = re.compile("[^\n]+")
 _CAPTION = re.compile(r"\W*(?:table|tab\.|tabelle|tableau|tabla|表)\s*\d", re.IGNORECASE)
 
 
@@ -35,14 +36,6 @@ class Tokenizer(Protocol):
 
     def count(self, text: str) -> int:
         """The number of tokens of a text."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """Blocks under one heading on one page."""
-
-    path: str
-    blocks: tuple[Block, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,28 +58,21 @@ def chunk(document: Document, tokenizer: Tokenizer, settings: IndexSettings) -> 
     text = document.text
     starts = tokenizer.starts(text)
     chunks: list[Chunk] = []
-    for section in _sections(document):
-        limit = _limit(document, section, tokenizer, settings)
-        for start, end, header in _cut(text, section, starts, limit):
+    for path, blocks in _sections(document):
+        prefix = tokenizer.count(heading_path(document.title, path))
+        # What is left for text once the heading path stands in front of it.
+        room = min(settings.chunk_tokens, MODEL_WINDOW - SPECIAL_TOKENS - prefix)
+        for start, end, header in _cut(text, blocks, starts, max(_SMALLEST_LIMIT, room)):
             page = page_at(document.page_starts, start)
             tokens = _tokens(starts, start, end)
-            chunks.append(
-                Chunk(len(chunks), start, end, text[start:end], page, section.path, tokens, header)
-            )
+            piece = text[start:end]
+            chunks.append(Chunk(len(chunks), start, end, piece, page, path, tokens, header))
     return tuple(chunks)
 
 
-def _limit(
-    document: Document, section: _Section, tokenizer: Tokenizer, settings: IndexSettings
-) -> int:
-    """Tokens left for text once the heading path stands in front of it."""
-    prefix = tokenizer.count(heading_path(document.title, section.path))
-    room = MODEL_WINDOW - SPECIAL_TOKENS - prefix
-    return max(_SMALLEST_LIMIT, min(settings.chunk_tokens, room))
-
-
-def _sections(document: Document) -> Iterator[_Section]:
-    """Group blocks under their headings; a heading without a body joins the section below it."""
+def _sections(document: Document) -> Iterator[tuple[str, Sequence[Block]]]:
+    """The blocks of each section, one heading on one page, and its path; a heading without a body
+    joins the section below it."""
     stack: list[Block] = []
     held: list[Block] = []
     page: int | None = None
@@ -94,14 +80,14 @@ def _sections(document: Document) -> Iterator[_Section]:
         here = page_at(document.page_starts, block.start)
         opens = block.kind == "heading" and any(b.kind != "heading" for b in held)
         if held and (opens or here != page):
-            yield _Section(_path(stack), tuple(held))
+            yield _path(stack), held
             held = []
         page = here
         if block.kind == "heading":
             stack = [*(b for b in stack if b.level < block.level), block]
         held.append(block)
     if held:
-        yield _Section(_path(stack), tuple(held))
+        yield _path(stack), held
 
 
 def _path(stack: Sequence[Block]) -> str:
@@ -109,12 +95,10 @@ def _path(stack: Sequence[Block]) -> str:
 
 
 def _cut(
-    text: str, section: _Section, starts: Sequence[int], limit: int
+    text: str, blocks: Sequence[Block], starts: Sequence[int], limit: int
 ) -> list[tuple[int, int, Span | None]]:
     """The chunk spans of one section, with their headers: the cheapest way to divide its pieces."""
-    pieces = list(_section_pieces(text, section.blocks, starts, limit))
-    if not pieces:
-        return []
+    pieces = list(_section_pieces(text, blocks, starts, limit))
     sizes = _Sizes(
         [bisect_left(starts, piece.start) for piece in pieces],
         [bisect_left(starts, piece.end) for piece in pieces],
@@ -237,15 +221,9 @@ def _tokens(starts: Sequence[int], start: int, end: int) -> int:
 
 
 def _lines(text: str, start: int, end: int, *, keep_indent: bool) -> list[tuple[int, int]]:
-    spans = []
-    while start < end:
-        stop = text.find("\n", start, end)
-        stop = end if stop < 0 else stop
-        line = _trim(text, start, stop, keep_indent=keep_indent)
-        if line[0] < line[1]:
-            spans.append(line)
-        start = stop + 1
-    return spans
+    found = _LINE.finditer(text, start, end)
+    lines = (_trim(text, *line.span(), keep_indent=keep_indent) for line in found)
+    return [(first, last) for first, last in lines if first < last]
 
 
 def _fit(

@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
 from ingest.errors import StoreMismatch, UsageError
 from ingest.families import Families
-from ingest.records import DocumentCommit, FileCommit, Matrix, Vectors, seal
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Vectors, seal
 from ingest.types import Block, Chunk, Document, context
 from ingest.words import terms
 
@@ -21,10 +22,20 @@ _DOCUMENT_COLUMNS = """file_id, source, title, media_type, sha256, page_starts, 
 
 @dataclass(frozen=True, slots=True)
 class Inserted:
-    """The new chunks of a commit, not live yet, with their rows in the lexical index."""
+    """The new chunks of a commit, not live yet, with their rows in the lexical index and their
+    families."""
 
     ids: tuple[int, ...]
     terms: tuple[tuple[int, str, str], ...]
+    families: Families
+
+    def publish(self, connection: sqlite3.Connection) -> None:
+        """Make them live, inside the open transaction."""
+        connection.execute("UPDATE documents SET live = 1 WHERE live = 0")
+        connection.executemany(
+            "INSERT INTO terms (rowid, heading, body) VALUES (?, ?, ?)", self.terms
+        )
+        self.families.publish()
 
 
 def term_row(document: Document, chunk: Chunk) -> tuple[str, str]:
@@ -46,6 +57,30 @@ def vector_ids(connection: sqlite3.Connection, keys: Collection[bytes]) -> dict[
     return found
 
 
+def pending_file(connection: sqlite3.Connection, path: str, root: str) -> int:
+    """The id of a file, which is taken down where it is not known yet."""
+    row = connection.execute(
+        """INSERT INTO files (path, root, size, mtime_ns, sha256, loader, status, problems, seal)
+           VALUES (?, ?, 0, 0, '', '', 'pending', '[]', 0)
+           ON CONFLICT (path) DO UPDATE SET path = path RETURNING id""",
+        (path, root),
+    )
+    return int(row.fetchone()[0])
+
+
+def write_records(connection: sqlite3.Connection, records: Sequence[FileRecord]) -> None:
+    """Note how files were found, those that are known and those that are not."""
+    rows = [(*seen, json.dumps(problems)) for *seen, problems in map(astuple, records)]
+    connection.executemany(
+        """INSERT INTO files (path, root, size, mtime_ns, sha256, loader, status, problems, seal)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT (path) DO UPDATE SET root = excluded.root, size = excluded.size,
+               mtime_ns = excluded.mtime_ns, sha256 = excluded.sha256, loader = excluded.loader,
+               status = excluded.status, problems = excluded.problems, seal = excluded.seal""",
+        [(*row, seal(*row)) for row in rows],
+    )
+
+
 def insert_vectors(connection: sqlite3.Connection, vectors: Vectors) -> None:
     """Insert vectors; a key that is there already keeps its vector."""
     connection.executemany(
@@ -56,24 +91,20 @@ def insert_vectors(connection: sqlite3.Connection, vectors: Vectors) -> None:
 
 
 def insert_documents(
-    connection: sqlite3.Connection,
-    documents: Sequence[tuple[int, DocumentCommit]],
-    families: Families,
+    connection: sqlite3.Connection, documents: Sequence[tuple[int, DocumentCommit]]
 ) -> Inserted:
     """Insert documents, each with the id of its file, and their chunks, not live."""
     vectors = vector_ids(connection, {key for _, entry in documents for key in entry.keys})
     document_id, chunk_id = (_last_id(connection, table) for table in ("documents", "chunks"))
     rows: list[tuple[int, str, str]] = []
+    families = Families(connection)
     for file_id, entry in documents:
         document_id += 1
         first = chunk_id + 1
         indexed = [term_row(entry.document, chunk) for chunk in entry.chunks]
         kin = [families.join(first + n, document_id, body) for n, (_, body) in enumerate(indexed)]
-        row = (
-            *document_row(file_id, entry.document),
-            len(entry.chunks),
-            families.join_document(document_id, kin),
-        )
+        family = families.join_document(document_id, kin)
+        row = (*document_row(file_id, entry.document), len(entry.chunks), family)
         connection.execute(
             f"""INSERT INTO documents (id, live, {_DOCUMENT_COLUMNS}, chunk_count, family, seal,
                 text) VALUES (?, 0, {", ".join("?" * len(row))}, ?, ?)""",
@@ -81,10 +112,12 @@ def insert_documents(
         )
         for number, (chunk, key) in enumerate(zip(entry.chunks, entry.keys, strict=True)):
             chunk_id += 1
-            values = _chunk_row(document_id, number, chunk, kin[number].family, vectors[key])
+            place = (document_id, number, chunk.start, chunk.end, chunk.page, chunk.section)
+            header = chunk.header or (None, None)
+            values = (*place, chunk.tokens, *header, kin[number].family, vectors[key])
             connection.execute(_INSERT_CHUNK, (chunk_id, *values, seal(*values)))
         rows += [(first + n, *row) for n, row in enumerate(indexed)]
-    return Inserted(tuple(row[0] for row in rows), tuple(rows))
+    return Inserted(tuple(row[0] for row in rows), tuple(rows), families)
 
 
 _INSERT_CHUNK = """INSERT INTO chunks (id, document_id, ordinal, start, stop, page, section, tokens,
@@ -113,31 +146,16 @@ def blocks_of(structure: str) -> tuple[Block, ...]:
     return tuple(Block(*row) for row in json.loads(structure))
 
 
-def stored_rows(connection: sqlite3.Connection, file_id: int) -> dict[str, tuple[int | str, ...]]:
-    """The rows of a file's live documents, as of `document_row`, by source."""
+def stored_rows(
+    connection: sqlite3.Connection, path: str
+) -> dict[str, tuple[int, tuple[Any, ...]]]:
+    """A file's live documents by source: their ids and rows, as of `document_row`."""
     rows = connection.execute(
-        f"SELECT {_DOCUMENT_COLUMNS} FROM documents WHERE live = 1 AND file_id = ?", (file_id,)
+        f"""SELECT id, {_DOCUMENT_COLUMNS} FROM documents
+            WHERE live = 1 AND file_id = (SELECT id FROM files WHERE path = ?)""",
+        (path,),
     )
-    return {row[1]: row for row in rows}
-
-
-def _chunk_row(
-    document_id: int, ordinal: int, chunk: Chunk, family: int, vector_id: int
-) -> tuple[int | str | None, ...]:
-    header_start, header_stop = chunk.header or (None, None)
-    return (
-        document_id,
-        ordinal,
-        chunk.start,
-        chunk.end,
-        chunk.page,
-        chunk.section,
-        chunk.tokens,
-        header_start,
-        header_stop,
-        family,
-        vector_id,
-    )
+    return {row[2]: (row[0], row[1:]) for row in rows}
 
 
 def _last_id(connection: sqlite3.Connection, table: str) -> int:
@@ -163,7 +181,10 @@ def check_commit(
     for entry in entries:
         _check_chunks(entry)
     for key, row in vectors.items():
-        _check_vector(key, row, dimension)
+        check_dimension(row, dimension)
+        # Written so that a length that is no number fails too.
+        if not abs(float(row @ row) - 1.0) < _LENGTH_TOLERANCE:
+            raise ValueError(f"vector {key.hex()} is not of unit length")
     keys = {key for entry in entries for key in entry.keys} - vectors.keys()
     if missing := keys - vector_ids(connection, keys).keys():
         raise ValueError(f"{len(missing)} chunks have no vector")
@@ -197,13 +218,6 @@ def _check_chunks(entry: DocumentCommit) -> None:
     for chunk in entry.chunks:
         if not chunk.text or entry.document.text[chunk.start : chunk.end] != chunk.text:
             raise ValueError(f"chunk {chunk.ordinal} is no slice of {entry.document.source!r}")
-
-
-def _check_vector(key: bytes, row: Matrix, dimension: int) -> None:
-    check_dimension(row, dimension)
-    # Written so that a length that is no number fails too.
-    if not abs(float(row @ row) - 1.0) < _LENGTH_TOLERANCE:
-        raise ValueError(f"vector {key.hex()} is not of unit length")
 
 
 def check_dimension(vector: Matrix, dimension: int) -> None:

@@ -1,15 +1,25 @@
 """Read connections, shared by the threads of one process."""
 
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
 from ingest.errors import StoreMissing
+from ingest.records import Meta
 from ingest.schema import DATABASE, open_reader
 
 _MOST_IDLE = 8
 # Device, inode and last change of a database file.
 _Identity = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A read transaction: everything read through it belongs to `meta.generation`."""
+
+    connection: sqlite3.Connection
+    meta: Meta
 
 
 class ReaderPool:

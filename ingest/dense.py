@@ -1,14 +1,15 @@
 """Dense search for readers: which index answers, and keeping it at the reader's generation."""
 
-import sqlite3
-import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 
 import numpy as np
 
 from ingest import manifest, queries
+from ingest.connections import Session
 from ingest.errors import StoreDamaged, StoreError
 from ingest.filters import Filter
 from ingest.lock import no_writer
@@ -41,7 +42,7 @@ class DenseSearch:
         self._exact_limit = exact_limit
         self._lock = Lock()
         self._exact: ExactIndex | None = None
-        self._exact_key: _Key | None = None
+        self._exact_key: _Key = ("", 0)
         self._copy: _IndexCopy | None = None
         self._refused: _Key | None = None
         self.warning: str | None = None
@@ -49,70 +50,61 @@ class DenseSearch:
     def close(self) -> None:
         """Let go of the vectors and of the copy."""
         with self._lock:
-            self._exact = self._exact_key = None
+            self._exact = None
             self._drop_copy()
 
     def search(
-        self,
-        connection: sqlite3.Connection,
-        meta: Meta,
-        vector: Matrix,
-        limit: int,
-        filters: Sequence[Filter],
+        self, session: Session, vector: Matrix, limit: int, filters: Sequence[Filter]
     ) -> list[Hit]:
         """The live chunks with the highest cosine, of those that pass the filters."""
         if filters:
-            return self._filtered(connection, meta, vector, limit, filters)
-        copy = self._index(connection, meta)
+            return self._filtered(session, vector, limit, filters)
+        copy = self._index(session)
         if copy is not None:
             try:
-                return _live(connection, copy, vector, limit)
+                hits = copy.index.search(vector, limit + copy.ghosts)
+                live = queries.still_live(session.connection, [hit.chunk_id for hit in hits])
+                return [hit for hit in hits if hit.chunk_id in live][:limit]
             except StoreError as error:
-                self._refuse(copy.key, f"{error.message}; searched without it ({error.hint})")
-        ids, vectors = self._scanned(connection, meta)
-        return nearest(ids, vectors, vector, limit)
+                self._refuse(copy.key, error)
+        return nearest(*self._scanned(session), vector, limit)
 
     def _filtered(
-        self,
-        connection: sqlite3.Connection,
-        meta: Meta,
-        vector: Matrix,
-        limit: int,
-        filters: Sequence[Filter],
+        self, session: Session, vector: Matrix, limit: int, filters: Sequence[Filter]
     ) -> list[Hit]:
-        wanted = queries.live_ids(connection, filters)
-        if len(wanted) > _FEW and meta.chunks <= self._exact_limit:
-            ids, vectors = self._scanned(connection, meta)
+        wanted = queries.live_ids(session.connection, filters)
+        if len(wanted) > _FEW and session.meta.chunks <= self._exact_limit:
+            ids, vectors = self._scanned(session)
             return nearest(wanted, vectors[np.searchsorted(ids, wanted)], vector, limit)
         hits: list[Hit] = []
         for start in range(0, len(wanted), _SCAN):
             part = wanted[start : start + _SCAN]
-            vectors = queries.vectors(connection, part, meta.settings.dimension)
+            vectors = queries.vectors(session.connection, part, session.meta.settings.dimension)
             hits += nearest(part, vectors, vector, limit)
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk_id))[:limit]
 
-    def _scanned(self, connection: sqlite3.Connection, meta: Meta) -> tuple[Ids, Matrix]:
+    def _scanned(self, session: Session) -> tuple[Ids, Matrix]:
         """All live vectors of this generation; only those that are new are read."""
+        connection, meta = session.connection, session.meta
         key = (meta.created, meta.generation)
         with self._lock:
-            if self._exact is None or self._exact_key is None or self._exact_key[0] != key[0]:
+            if self._exact is None or self._exact_key[0] != meta.created:
                 self._exact = ExactIndex(meta.settings.dimension)
                 self._exact.add(*queries.all_vectors(connection, meta))
             elif self._exact_key != key:
                 live = queries.live_ids(connection)
-                self._exact.delete(_difference(self._exact.ids, live))
-                new = _difference(live, self._exact.ids)
+                self._exact.delete(np.setdiff1d(self._exact.ids, live, assume_unique=True))
+                new = np.setdiff1d(live, self._exact.ids, assume_unique=True)
                 self._exact.add(new, queries.vectors(connection, new, meta.settings.dimension))
             if self._exact.count() != meta.chunks:
                 found, self._exact = self._exact.count(), None
-                raise StoreDamaged(
-                    f"store damaged: {found} of {meta.chunks} chunks found", "run `rag rebuild`"
-                )
+                raise StoreDamaged(f"store damaged: {found} of {meta.chunks} chunks found")
             self._exact_key = key
             return self._exact.ids, self._exact.vectors
 
-    def _index(self, connection: sqlite3.Connection, meta: Meta) -> "_IndexCopy | None":
+    def _index(self, session: Session) -> "_IndexCopy | None":
         """The vector index of a large store, or None where an exact scan has to answer."""
+        meta = session.meta
         if meta.chunks <= self._exact_limit:
             return None
         key = (meta.created, meta.generation)
@@ -121,25 +113,21 @@ class DenseSearch:
                 return None
             if self._copy is None or self._copy.key != key:
                 self._drop_copy()
-                self._copy = self._copied(connection, meta)
+                self._take_copy(session, key)
             return self._copy
 
-    def _copied(self, connection: sqlite3.Connection, meta: Meta) -> "_IndexCopy | None":
+    def _take_copy(self, session: Session, key: _Key) -> None:
         with no_writer(self._folder / LOCK) as quiet:
-            if not quiet or _generation(self._folder) != meta.generation:
-                return None
-            try:
-                copy = _IndexCopy(self._folder, meta, len(queries.outbox(connection)))
-            except StoreError as error:
-                problem = f"{error.message}; searched without it ({error.hint})"
-                self._refuse((meta.created, meta.generation), problem)
-                return None
-            self.warning = None
-            return copy
+            if quiet and _generation(self._folder) == session.meta.generation:
+                try:
+                    self._copy, self.warning = _IndexCopy(self._folder, session), None
+                except StoreError as error:
+                    self._refuse(key, error)
 
-    def _refuse(self, key: _Key, problem: str) -> None:
+    def _refuse(self, key: _Key, error: StoreError) -> None:
         """Do without the vector index until the store changes."""
-        self._refused, self.warning = key, problem
+        self._refused = key
+        self.warning = f"{error.message}; searched without it ({error.hint})"
 
     def _drop_copy(self) -> None:
         if self._copy is not None:
@@ -150,26 +138,21 @@ class DenseSearch:
 class _IndexCopy:
     """A private copy of the vector index at one generation, removed when closed."""
 
-    def __init__(self, folder: Path, meta: Meta, ghosts: int) -> None:
+    def __init__(self, folder: Path, session: Session) -> None:
         from ingest.chroma import ChromaIndex, copy_index
 
+        meta = session.meta
         self.key: _Key = (meta.created, meta.generation)
-        # At most so many of its ids are not live.
-        self.ghosts = ghosts
-        self._place = tempfile.TemporaryDirectory(prefix="rag-index-", ignore_cleanup_errors=True)
-        try:
-            target = Path(self._place.name) / "index"
+        # Ids of a killed writer: at most so many of those in it are not live.
+        self.ghosts = len(queries.outbox(session.connection))
+        with ExitStack() as held:
+            place_of_copy = TemporaryDirectory(prefix="rag-index-", ignore_cleanup_errors=True)
+            target = Path(held.enter_context(place_of_copy)) / "index"
             copy_index(index_folder(folder, meta.index), target)
             if not manifest.is_whole(target, meta, place(folder)):
                 raise StoreError("the vector index is not as it was left", "run `rag rebuild`")
-            self.index = ChromaIndex(target)
-        except BaseException:
-            self._place.cleanup()
-            raise
-
-    def close(self) -> None:
-        self.index.close()
-        self._place.cleanup()
+            self.index = held.enter_context(ChromaIndex(target))
+            self.close = held.pop_all().close
 
 
 def check_index(folder: Path, meta: Meta) -> None:
@@ -178,26 +161,10 @@ def check_index(folder: Path, meta: Meta) -> None:
     index, here = index_folder(folder, meta.index), place(folder)
     with no_writer(folder / LOCK) as quiet:
         if quiet and manifest.is_there(index, here) and not manifest.is_whole(index, meta, here):
-            raise StoreDamaged("store damaged: the vector index has changed", "run `rag rebuild`")
-
-
-def _difference(ids: Ids, others: Ids) -> Ids:
-    return ids[np.isin(ids, others, invert=True)]
-
-
-def _live(
-    connection: sqlite3.Connection, copy: _IndexCopy, vector: Matrix, limit: int
-) -> list[Hit]:
-    """Hits of the index without the ghosts that a killed writer may have left in it."""
-    hits = copy.index.search(vector, limit + copy.ghosts)
-    live = queries.still_live(connection, [hit.chunk_id for hit in hits])
-    return [hit for hit in hits if hit.chunk_id in live][:limit]
+            raise StoreDamaged("store damaged: the vector index has changed")
 
 
 def _generation(folder: Path) -> int:
     """The newest generation, whatever transaction the caller is in."""
-    connection = open_reader(folder)
-    try:
+    with closing(open_reader(folder)) as connection:
         return read_meta(connection, folder).generation
-    finally:
-        connection.close()

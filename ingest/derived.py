@@ -43,7 +43,9 @@ class DerivedIndex:
         try:
             if self._index is None:
                 self._open()
-            self._delete_ghosts()
+            if ghosts := queries.outbox(self._connection):
+                self._opened().delete(ghosts)
+                self._connection.execute("DELETE FROM outbox")
         except StoreError:
             self.rebuild()
 
@@ -92,13 +94,11 @@ class DerivedIndex:
     def let_go(self) -> bool:
         """Close the index if it is open; whether that went well."""
         index, self._index = self._index, None
-        if index is None:
-            return False
-        try:
-            index.close()
-        except StoreError:  # what is broken is made anew by whoever opens it next
-            return False
-        return True
+        with suppress(StoreError):  # what is broken is made anew by whoever opens it next
+            if index is not None:
+                index.close()
+                return True
+        return False
 
     def _open(self) -> None:
         meta = self._meta()
@@ -109,6 +109,8 @@ class DerivedIndex:
         self._use(meta.index)
 
     def _use(self, number: int) -> None:
+        from ingest.chroma import ChromaIndex
+
         folder = index_folder(self._folder, number)
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -117,7 +119,7 @@ class DerivedIndex:
             raise StoreError(
                 f"cannot write {folder}: {error.strerror}", "check the disk"
             ) from error
-        self._index, self._number = _chroma(folder), number
+        self._index, self._number = ChromaIndex(folder), number
 
     def _meta(self) -> Meta:
         return read_meta(self._connection, self._folder)
@@ -131,20 +133,8 @@ class DerivedIndex:
         dimension = self._meta().settings.dimension
         self._opened().add(ids, queries.vectors(self._connection, ids, dimension))
 
-    def _delete_ghosts(self) -> None:
-        ghosts = queries.outbox(self._connection)
-        if ghosts:
-            self._opened().delete(ghosts)
-            self._connection.execute("DELETE FROM outbox")
-
     def _remove_other_folders(self, number: int) -> None:
         """Remove what an earlier rebuild, finished or killed, has left."""
         for path in self._folder.glob("index-*"):
             if path != index_folder(self._folder, number):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _chroma(folder: Path) -> "ChromaIndex":
-    from ingest.chroma import ChromaIndex
-
-    return ChromaIndex(folder)

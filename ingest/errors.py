@@ -55,6 +55,9 @@ class StoreMismatch(StoreError):
 class StoreDamaged(StoreError):
     """The store's content contradicts itself."""
 
+    def __init__(self, message: str, hint: str = "run `rag rebuild`") -> None:
+        super().__init__(message, hint)
+
 
 class StoreBusy(StoreError):
     """Another process holds the writer lock."""

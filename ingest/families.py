@@ -7,6 +7,7 @@ representative, stands in the bands, so that a thousand copies cost no more than
 are kin if most of their chunks are.
 """
 
+import json
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -99,10 +100,9 @@ class Families:
     def _document(self, document_id: int) -> tuple[int, int]:
         """The family and the size of a document."""
         if document_id not in self._documents:
-            row = self._connection.execute(
-                "SELECT family, chunk_count FROM documents WHERE id = ?", (document_id,)
-            )
-            self._documents[document_id] = row.fetchone()
+            query = "SELECT family, chunk_count FROM documents WHERE id = ?"
+            row = self._connection.execute(query, (document_id,)).fetchone()
+            self._documents[document_id] = row
         return self._documents[document_id]
 
 
@@ -110,26 +110,22 @@ def withdraw(connection: sqlite3.Connection, chunk_ids: Sequence[int]) -> set[in
     """Take chunks out of the bands while their terms are still there; the families that have lost
     their representative are returned."""
     orphaned = set()
-    for chunk_id in chunk_ids:
-        row = connection.execute(
-            """SELECT body, family FROM terms JOIN chunks ON chunks.id = terms.rowid
-               WHERE terms.rowid = ?""",
-            (chunk_id,),
-        ).fetchone()
-        if row and _is_representative(connection, chunk_id, row[0]):
-            _delete(connection, chunk_id, row[0])
-            orphaned.add(int(row[1]))
+    query = """SELECT chunks.id, body, family FROM json_each(?) JOIN chunks ON chunks.id = value
+        JOIN terms ON terms.rowid = value"""
+    for chunk_id, body, family in connection.execute(query, (json.dumps(list(chunk_ids)),)):
+        keys = [(key, chunk_id) for key in band_keys(shingles(body))]
+        delete = "DELETE FROM bands WHERE key = ? AND chunk_id = ?"
+        if connection.executemany(delete, keys).rowcount:  # only representatives stand there
+            orphaned.add(family)
     return orphaned
 
 
 def represent(connection: sqlite3.Connection, families: set[int]) -> None:
     """Give families that have lost theirs a new representative, if any of their chunks is left."""
+    query = """SELECT chunks.id, body FROM chunks JOIN terms ON terms.rowid = chunks.id
+        WHERE family = ? ORDER BY chunks.id LIMIT 1"""
     for family in families:
-        row = connection.execute(
-            """SELECT chunks.id, body FROM chunks JOIN terms ON terms.rowid = chunks.id
-               WHERE family = ? ORDER BY chunks.id LIMIT 1""",
-            (family,),
-        ).fetchone()
+        row = connection.execute(query, (family,)).fetchone()
         if row:
             keys = [(key, row[0]) for key in band_keys(shingles(row[1]))]
             connection.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", keys)
@@ -156,14 +152,3 @@ def band_keys(shingled: frozenset[int]) -> list[int]:
     keys = (smallest * _MIXERS).sum(axis=1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     bands: list[int] = (keys ^ np.arange(_BANDS, dtype=np.uint64)).view(np.int64).tolist()
     return bands
-
-
-def _is_representative(connection: sqlite3.Connection, chunk_id: int, terms: str) -> bool:
-    key = band_keys(shingles(terms))[0]
-    row = connection.execute("SELECT 1 FROM bands WHERE key = ? AND chunk_id = ?", (key, chunk_id))
-    return row.fetchone() is not None
-
-
-def _delete(connection: sqlite3.Connection, chunk_id: int, terms: str) -> None:
-    keys = [(key, chunk_id) for key in band_keys(shingles(terms))]
-    connection.executemany("DELETE FROM bands WHERE key = ? AND chunk_id = ?", keys)

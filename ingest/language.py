@@ -23,8 +23,7 @@ def language_of(document: Document) -> str:
     sample = " ".join(_prose(document))[:_SAMPLE]
     if len("".join(filter(str.isalpha, sample)).encode()) < _FEWEST:
         return document.metadata.get("language", "").lower().partition("-")[0][:3]
-    code: str = _identifier().classify(sample)[0]
-    return code
+    return str(_identifier().classify(sample)[0])
 
 
 def _prose(document: Document) -> Iterator[str]:

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ingest.errors import StoreBusy, StoreError
 
@@ -23,54 +21,32 @@ _POLL_SECONDS = 0.05
 _HOLDER_BYTES = 4096
 
 
-class WriterLock:
-    """Holds the writer lock while the context is open; StoreBusy after `wait` seconds in vain."""
-
-    def __init__(self, path: Path, wait: float = 5.0) -> None:
-        self._path = path
-        self._wait = wait
-        self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        descriptor = self._open()
-        try:
-            self._acquire(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self._descriptor = descriptor
-        _write_holder(descriptor)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with suppress(OSError):  # the name is a courtesy; closing is what frees the lock
-            os.ftruncate(self._descriptor, 0)
-        os.close(self._descriptor)
-        self._descriptor = -1
-
-    def _open(self) -> int:
-        try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreError(
-                f"cannot write to {self._path.parent}: {error.strerror}",
-                "check its owner and permissions",
-            ) from error
-
-    def _acquire(self, descriptor: int) -> None:
-        deadline = time.monotonic() + self._wait
+@contextmanager
+def writer_lock(path: Path, wait: float = 5.0) -> Iterator[None]:
+    """Hold the writer lock while the context is open; StoreBusy after `wait` seconds in vain."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write to {path.parent}: {error.strerror}", "check its owner and permissions"
+        ) from error
+    try:
+        deadline = time.monotonic() + wait
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= deadline:
                 raise StoreBusy(
-                    f"another process is writing to {self._path.parent}: {_holder(descriptor)}",
+                    f"another process is writing to {path.parent}: {_holder(descriptor)}",
                     "wait until it has finished, or stop it, and run the command again",
                 )
             time.sleep(_POLL_SECONDS)
+        _write_holder(descriptor)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # the name is a courtesy; closing is what frees the lock
+                os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -88,11 +64,10 @@ def no_writer(path: Path) -> Iterator[bool]:
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
+    with suppress(BlockingIOError):
         fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _write_holder(descriptor: int) -> None:

@@ -5,12 +5,11 @@ not fit tells of damage, or of an index of another state or another store. One t
 another place is not believed either: Chroma is never shown the files of a stranger.
 """
 
-import hashlib
 import json
 from contextlib import suppress
 from pathlib import Path
 
-from ingest.records import Meta
+from ingest.records import Meta, file_sha256
 
 _NAME = "manifest.json"
 
@@ -34,7 +33,8 @@ def is_there(index: Path, place: int) -> bool:
 
 def is_whole(index: Path, meta: Meta, place: int) -> bool:
     """Whether the index is the one that was written down here, byte for byte."""
-    return is_there(index, place) and _written(index) == _described(index, meta, place)
+    written = _written(index)
+    return written.get("place") == place and written == _described(index, meta, place)
 
 
 def _written(index: Path) -> dict[str, object]:
@@ -46,10 +46,5 @@ def _written(index: Path) -> dict[str, object]:
 
 def _described(index: Path, meta: Meta, place: int) -> dict[str, object]:
     files = sorted(path for path in index.rglob("*") if path.is_file() and path.name != _NAME)
-    digests = {str(path.relative_to(index)): _sha256(path) for path in files}
+    digests = {str(path.relative_to(index)): file_sha256(path) for path in files}
     return {"store": meta.created, "generation": meta.generation, "place": place, "files": digests}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,32 +6,17 @@ file takes the old one's place at the end.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ingest import queries
+from ingest import manifest, queries, schema
 from ingest.check import integrity_problem
 from ingest.errors import RagError, StoreBusy, StoreDamaged, StoreMissing, UsageError
-from ingest.lock import WriterLock
+from ingest.lock import writer_lock
 from ingest.records import DocumentCommit, FileCommit, FileRecord, Matrix, Vectors
-from ingest.schema import (
-    DATABASE,
-    LOCK,
-    NEWEST,
-    check_owner,
-    check_place,
-    create,
-    is_behind,
-    newest,
-    note_newest,
-    open_writer,
-    read_meta,
-    transaction,
-    translate_errors,
-    write_meta,
-)
 from ingest.writer import Writer
 
 _FRESH = "rebuild.sqlite3"
@@ -50,13 +35,8 @@ class Rebuilt:
     damaged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """A document as it is to be committed again."""
-
-    record: FileRecord
-    entry: DocumentCommit
-    vectors: Vectors
+# A document as it is to be committed again, with the file it is in.
+_Saved = tuple[FileRecord, DocumentCommit, Vectors]
 
 
 def rebuild(folder: Path, wait: float = 5.0) -> Rebuilt:
@@ -65,48 +45,47 @@ def rebuild(folder: Path, wait: float = 5.0) -> Rebuilt:
     Raises StoreMissing, StoreBusy, StoreMismatch, and StoreDamaged where not even the list of
     documents can be read.
     """
-    path, fresh = folder / DATABASE, folder / _FRESH
+    path, fresh = folder / schema.DATABASE, folder / _FRESH
     if not path.is_file():
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
-    check_place(folder)
-    check_owner(folder)
-    with WriterLock(folder / LOCK, wait):
+    schema.check_place(folder)
+    schema.check_owner(folder)
+    with writer_lock(folder / schema.LOCK, wait):
         for journal in _JOURNALS:  # what a killed rebuild left
             fresh.with_name(_FRESH + journal).unlink(missing_ok=True)
         try:
             with (
-                translate_errors(folder),
-                closing(open_writer(path)) as old,
-                closing(open_writer(fresh)) as new,
+                schema.translate_errors(folder),
+                closing(schema.open_writer(path)) as old,
+                closing(schema.open_writer(fresh)) as new,
             ):
                 rebuilt = _rebuilt(folder, old, new)
                 _merge_journal(old, folder)
-                saved = read_meta(new, folder)
+                saved = schema.read_meta(new, folder)
         except StoreDamaged as error:
             raise StoreDamaged(
                 f"store damaged beyond repair: {folder}",
                 f"delete {folder} and run `rag ingest PATH` again",
             ) from error
         for journal in _JOURNALS[1:]:
-            path.with_name(DATABASE + journal).unlink(missing_ok=True)
-        (folder / NEWEST).unlink(missing_ok=True)
+            path.with_name(schema.DATABASE + journal).unlink(missing_ok=True)
+        (folder / schema.NEWEST).unlink(missing_ok=True)
         fresh.replace(path)
-        note_newest(folder, saved)
+        schema.note_newest(folder, saved)
     return rebuilt
 
 
 def _rebuilt(folder: Path, old: sqlite3.Connection, new: sqlite3.Connection) -> Rebuilt:
     """Fill a new database with what is whole in the old one."""
-    meta = read_meta(old, folder)
-    damaged = bool(integrity_problem(old)) or is_behind(meta, newest(folder))
+    meta = schema.read_meta(old, folder)
+    damaged = bool(integrity_problem(old)) or schema.is_behind(meta, schema.newest(folder))
     records = _records(old)
-    create(new, meta.settings, meta.home)
-    with transaction(new):
-        started = replace(meta, documents=0, chunks=0, chunk_sum=0)
-        write_meta(new, replace(started, created=read_meta(new, folder).created))
+    schema.create(new, replace(meta, documents=0, chunks=0, chunk_sum=0))
+    # It belongs to the old database, also where no document is left for which it is made anew.
+    manifest.remove(schema.index_folder(folder, meta.index))
     with Writer(folder, new, lambda step: None) as writer:
         lost = _copy(old, writer, records)
-        saved = read_meta(new, folder)
+        saved = schema.read_meta(new, folder)
         damaged = damaged or saved.documents + len(lost) != meta.documents
         if lost or damaged:
             # Which files the missing documents came from is not known: all are read again.
@@ -126,9 +105,8 @@ def _records(old: sqlite3.Connection) -> dict[str, FileRecord]:
     """What is known of files, as far as it can be read."""
     records = {}
     with suppress(sqlite3.DatabaseError, ValueError, TypeError):
-        for record in queries.file_records(old):
-            if record is not None:
-                records[record.path] = record
+        for record in filter(None, queries.file_records(old)):
+            records[record.path] = record
     return records
 
 
@@ -138,11 +116,10 @@ def _copy(old: sqlite3.Connection, writer: Writer, records: dict[str, FileRecord
     batch: list[_Saved] = []
     for document_id in _document_ids(old):
         try:
-            with _reading():
-                batch.append(_saved(old, document_id, records, writer.settings.dimension))
+            batch.append(_saved(old, document_id, records, writer.settings.dimension))
         except UsageError:  # an id that no document has
             continue
-        except StoreDamaged:
+        except (StoreDamaged, sqlite3.DatabaseError, ValueError, TypeError):
             lost.append(_name(old, document_id))
         if len(batch) >= _BATCH:
             lost += _commit(batch, writer)
@@ -154,47 +131,33 @@ def _saved(
     old: sqlite3.Connection, document_id: int, records: dict[str, FileRecord], dimension: int
 ) -> _Saved:
     """A document with all that belongs to it; StoreDamaged where any of it is not whole."""
-    document, file_id = queries.stored_document(old, document_id)
-    chunks = queries.document_by_id(old, document_id).chunks
+    stored = queries.document_by_id(old, document_id)
+    query = """SELECT key FROM chunks JOIN vectors ON vectors.id = vector_id
+        WHERE document_id = ? ORDER BY ordinal"""
+    keys = tuple(key for (key,) in old.execute(query, (document_id,)))
     ids = queries.chunk_ids(old, [document_id])
-    rows = old.execute(
-        """SELECT key FROM chunks JOIN vectors ON vectors.id = vector_id
-           WHERE document_id = ? ORDER BY ordinal""",
-        (document_id,),
-    )
-    keys = tuple(key for (key,) in rows)
     vectors = dict(zip(keys, queries.vectors(old, ids, dimension), strict=True))
-    path = old.execute("SELECT path FROM files WHERE id = ?", (file_id,)).fetchone()
-    if path is None or path[0] not in records or len(keys) != len(chunks):
-        raise StoreDamaged(f"store damaged: {document.source!r} is not whole")
-    return _Saved(records[path[0]], DocumentCommit(document, chunks, keys), vectors)
+    query = "SELECT path FROM documents JOIN files ON files.id = file_id WHERE documents.id = ?"
+    path = old.execute(query, (document_id,)).fetchone()
+    if path is None or path[0] not in records or len(keys) != len(stored.chunks):
+        raise StoreDamaged(f"store damaged: {stored.document.source!r} is not whole")
+    return records[path[0]], DocumentCommit(stored.document, stored.chunks, keys), vectors
 
 
 def _commit(batch: Sequence[_Saved], writer: Writer) -> list[str]:
     """Commit documents, one by one where they contradict each other; the lost ones' names."""
-    files: dict[str, FileCommit] = {}
+    documents: defaultdict[FileRecord, list[DocumentCommit]] = defaultdict(list)
     vectors: dict[bytes, Matrix] = {}
-    for saved in batch:
-        path = saved.record.path
-        documents = files[path].documents if path in files else ()
-        files[path] = FileCommit(saved.record, (*documents, saved.entry), kept=None)
-        vectors |= saved.vectors
+    for record, entry, found in batch:
+        documents[record].append(entry)
+        vectors |= found
     try:
-        writer.commit(list(files.values()), vectors)
+        writer.commit([FileCommit(r, tuple(d), kept=None) for r, d in documents.items()], vectors)
     except (RagError, ValueError):
         if len(batch) == 1:
-            return [batch[0].entry.document.source]
+            return [batch[0][1].document.source]
         return [name for saved in batch for name in _commit([saved], writer)]
     return []
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    """What the old file cannot give is damage, in whatever form it shows."""
-    try:
-        yield
-    except (sqlite3.DatabaseError, ValueError, TypeError) as error:
-        raise StoreDamaged(f"store damaged: {error}", "run `rag rebuild`") from error
 
 
 def _document_ids(old: sqlite3.Connection) -> Sequence[int]:

@@ -5,13 +5,14 @@ import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.config import IndexSettings
-from ingest.types import Chunk, Document
+from ingest.types import Chunk, Document, embedded_text
 
 FileStatus = Literal["ok", "skipped", "failed"]
 # Unit-length rows of float32.
@@ -112,15 +113,24 @@ class Meta:
 
     format: int
     settings: IndexSettings
-    generation: int
-    index: int
-    created: str
+    generation: int = 0
+    index: int = 0
+    created: str = ""
     documents: int = 0
     chunks: int = 0
     chunk_sum: int = 0
     term_sum: int = 0
     home: int = 0
     roots: frozenset[str] = frozenset()
+
+
+def keyed(
+    document: Document, chunks: tuple[Chunk, ...], model: str
+) -> tuple[DocumentCommit, dict[bytes, str]]:
+    """A document to commit, and the texts by vector key that are embedded for its chunks."""
+    texts = [embedded_text(document, chunk) for chunk in chunks]
+    keys = tuple(vector_key(model, text) for text in texts)
+    return DocumentCommit(document, chunks, keys), dict(zip(keys, texts, strict=True))
 
 
 def seal(*values: str | int | None) -> int:
@@ -131,3 +141,9 @@ def seal(*values: str | int | None) -> int:
 def vector_key(model: str, embedded: str) -> bytes:
     """The 16-byte key of a vector: equal for equal models and equal embedded texts."""
     return hashlib.sha256(f"{model}\0{embedded}".encode()).digest()[:16]
+
+
+def file_sha256(path: Path) -> str:
+    """The hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,48 +5,37 @@ was; then everything changes at once. Only texts without a vector are embedded: 
 of chunks those that stay the same keep theirs.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from ingest.chunk import chunk
 from ingest.config import IndexSettings
 from ingest.embed import Embedder
-from ingest.records import Vectors, vector_key
-from ingest.types import Chunk, Document, embedded_text
-from ingest.wordpieces import WordPieces
+from ingest.records import keyed
+from ingest.types import Chunk, Document
 from ingest.writer import Writer
 
 _BATCH_CHUNKS = 512
 
 
 def reshape(
-    writer: Writer, settings: IndexSettings, embedder: Embedder, show: Callable[[int], None]
-) -> None:
-    """Bring all documents of a store over to `settings`; `show` is told how far a batch is."""
-    pieces = WordPieces()
-
-    def recut(document: Document) -> tuple[tuple[Chunk, ...], tuple[bytes, ...]]:
-        chunks = chunk(document, pieces, settings)
-        keys = (vector_key(settings.model, embedded_text(document, c)) for c in chunks)
-        return chunks, tuple(keys)
-
-    texts: dict[bytes, str] = {}
-    for stored in writer.documents():
-        chunks, keys = recut(stored.document)
-        texts |= {k: embedded_text(stored.document, c) for k, c in zip(keys, chunks, strict=True)}
-        if len(texts) >= _BATCH_CHUNKS:
-            writer.add_vectors(embed_missing(writer, embedder, texts, show))
-            texts = {}
-    writer.add_vectors(embed_missing(writer, embedder, texts, show))
-    writer.reshape(settings, recut)
-
-
-def embed_missing(
     writer: Writer,
+    settings: IndexSettings,
     embedder: Embedder,
-    texts: Mapping[bytes, str],
     show: Callable[[int], None],
-) -> Vectors:
-    """The vectors, by key, of those texts whose key has none in the store."""
-    missing = sorted(writer.missing_vectors(texts))
-    rows = embedder.embed_documents([texts[key] for key in missing], show)
-    return dict(zip(missing, rows, strict=True))
+    cut: Callable[[Document], tuple[Chunk, ...]],
+) -> None:
+    """Bring all documents of a store over to `settings`, by which `cut` makes chunks; `show` is
+    told how far a batch is."""
+    texts: dict[bytes, str] = {}
+
+    def embed() -> None:
+        missing = sorted(writer.missing_vectors(texts))
+        rows = embedder.embed_documents([texts[key] for key in missing], show)
+        writer.add_vectors(dict(zip(missing, rows, strict=True)))
+        texts.clear()
+
+    for stored in writer.documents():
+        texts.update(keyed(stored.document, cut(stored.document), settings.model)[1])
+        if len(texts) >= _BATCH_CHUNKS:
+            embed()
+    embed()
+    writer.reshape(settings, lambda document: keyed(document, cut(document), settings.model)[0])

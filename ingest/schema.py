@@ -16,8 +16,8 @@ import sqlite3
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -45,9 +45,14 @@ _NUMBERS = (
 _NOT_WRITABLE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR})
 # With less free disk than this in bytes a failure is taken for a full disk.
 _ROOM = 1 << 20
-_BUSY_MS = 5000
-_CACHE_KIB = 16_384
-_REBUILD = "run `rag rebuild`"
+_BUSY_SECONDS = 5.0
+# A stranger's database runs no code of its own and is not trusted to be well formed.
+_GUARDS = (
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA cell_size_check = ON",
+    "PRAGMA cache_size = -16384",  # KiB
+)
+_ANY_READ = "SELECT count(*) FROM sqlite_schema"  # SQLite opens a file when it is first read
 
 
 def index_folder(folder: Path, number: int) -> Path:
@@ -79,10 +84,9 @@ def check_owner(folder: Path) -> None:
 
 def is_full(folder: Path) -> bool:
     """Whether the disk has no room left, which libraries say in many words that do not name it."""
-    try:
+    with suppress(OSError):
         return shutil.disk_usage(folder).free < _ROOM
-    except OSError:
-        return False
+    return False
 
 
 def place(folder: Path) -> int:
@@ -110,15 +114,16 @@ def open_reader(folder: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise StoreMissing(f"no store found in {folder}", "run `rag ingest PATH`")
     try:
-        return _readable(path, "mode=ro")
+        return _connect(path, "mode=ro", _ANY_READ)
     except sqlite3.OperationalError as error:
         # WAL needs to write a file beside the database, which neither a read-only folder nor a full
         # disk allows. An empty or missing journal shows that nobody is writing: the file is whole
         # as it stands.
         blocked = error.sqlite_errorcode & 0xFF in _NOT_WRITABLE
-        if not blocked or _has_content(path.with_name(f"{DATABASE}-wal")):
+        journal = path.with_name(f"{DATABASE}-wal")
+        if not blocked or (journal.is_file() and journal.stat().st_size):
             raise
-        return _readable(path, "mode=ro&immutable=1")
+        return _connect(path, "mode=ro&immutable=1", _ANY_READ)
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
@@ -126,26 +131,24 @@ def open_writer(path: Path) -> sqlite3.Connection:
     # Made here so that it is private from the start; SQLite gives its other files the same mode.
     # Never opened when it is there: closing it again would drop this process's locks on it.
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    connection = _connect(f"{path.resolve().as_uri()}?mode=rw")
-    try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        path.touch(mode=0o600, exist_ok=False)
+    return _connect(
+        path,
+        "mode=rw",
+        "PRAGMA journal_mode = WAL",
         # An acknowledged commit must also survive a power cut, which NORMAL does not promise.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+        "PRAGMA synchronous = FULL",
+        "PRAGMA foreign_keys = ON",
+        "PRAGMA secure_delete = ON",
+    )
 
 
-def create(connection: sqlite3.Connection, settings: IndexSettings, home: int) -> None:
-    """Make the tables of an empty database, all or nothing; `home` is its folder's `place`."""
+def create(connection: sqlite3.Connection, meta: Meta) -> None:
+    """Make the tables of an empty database, all or nothing; its record says that it is made now."""
     # executescript would commit a transaction that was open before it, so the script opens one.
     connection.executescript(f"BEGIN IMMEDIATE;\n{_schema()}")
     created = datetime.now(UTC).isoformat(timespec="microseconds")
-    write_meta(connection, Meta(FORMAT, settings, 0, 0, created, home=home))
+    write_meta(connection, replace(meta, created=created))
     connection.execute("COMMIT")
 
 
@@ -176,9 +179,7 @@ def read_meta(connection: sqlite3.Connection, folder: Path) -> Meta:
         roots = frozenset(json.loads(values["roots"]))
         return Meta(settings=settings, created=values["created"], roots=roots, **numbers)
     except (KeyError, ValueError, TypeError) as error:
-        raise StoreDamaged(
-            f"store damaged: {folder}: its record is unreadable: {error}", _REBUILD
-        ) from error
+        raise StoreDamaged(f"store damaged: {folder}: its record is unreadable: {error}") from error
 
 
 def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
@@ -195,10 +196,9 @@ def newest(folder: Path) -> str:
 
     Read it before the snapshot that it is compared with.
     """
-    try:
+    with suppress(OSError):
         return (folder / NEWEST).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
+    return ""
 
 
 def note_newest(folder: Path, meta: Meta) -> None:
@@ -208,10 +208,8 @@ def note_newest(folder: Path, meta: Meta) -> None:
     is one that was damaged later, and whole commits behind it would be gone without a word.
     """
     with suppress(OSError):  # on a full disk the commit holds all the same, and needs no note
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        descriptor = os.open(folder / NEWEST, flags, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
-            file.write(f"{meta.created} {meta.generation}")
+        (folder / NEWEST).touch(mode=0o600)
+        (folder / NEWEST).write_text(f"{meta.created} {meta.generation}", encoding="utf-8")
 
 
 def is_behind(meta: Meta, noted: str) -> bool:
@@ -224,7 +222,7 @@ def is_behind(meta: Meta, noted: str) -> bool:
 def check_newest(folder: Path, meta: Meta, noted: str) -> None:
     """StoreDamaged where the note, unchanged since it was read, tells of a newer state."""
     if is_behind(meta, noted) and newest(folder) == noted:
-        raise StoreDamaged(f"store damaged: {folder}: its last changes are missing", _REBUILD)
+        raise StoreDamaged(f"store damaged: {folder}: its last changes are missing")
 
 
 @contextmanager
@@ -248,7 +246,7 @@ def translate_errors(folder: Path) -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise  # a mistake in our own code, not in the store
     except UnicodeDecodeError as error:  # a changed byte inside a name or a message
-        raise StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD) from error
+        raise StoreDamaged(f"store damaged: {folder}: {error}") from error
     except sqlite3.DatabaseError as error:
         raise _translated(error, folder) from error
 
@@ -267,28 +265,21 @@ def _translated(error: sqlite3.DatabaseError, folder: Path) -> StoreError:
             f"the store cannot be read or written: {folder}: {error}", "check the disk"
         )
     # Not only SQLITE_CORRUPT: a flipped byte can also make a table or a column disappear.
-    return StoreDamaged(f"store damaged: {folder}: {error}", _REBUILD)
+    return StoreDamaged(f"store damaged: {folder}: {error}")
 
 
-def _readable(path: Path, mode: str) -> sqlite3.Connection:
-    connection = _connect(f"{path.resolve().as_uri()}?{mode}")
+def _connect(path: Path, mode: str, *statements: str) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?{mode}"
+    connection = sqlite3.connect(
+        uri, _BUSY_SECONDS, isolation_level=None, check_same_thread=False, uri=True
+    )
     try:
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        for statement in (*_GUARDS, *statements):
+            connection.execute(statement)
+        connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     except BaseException:
         connection.close()
         raise
-    return connection
-
-
-def _connect(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_MS / 1000
-    )
-    # A stranger's database runs no code of its own and is not trusted to be well formed.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    connection.execute("PRAGMA cell_size_check = ON")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    connection.create_function("crc32", 1, zlib.crc32, deterministic=True)
     return connection
 
 
@@ -299,12 +290,9 @@ def _schema() -> str:
 
 @cache
 def _known_tables() -> list[tuple[str, ...]]:
-    connection = sqlite3.connect(":memory:")
-    try:
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(_schema())
         return _tables(connection)
-    finally:
-        connection.close()
 
 
 def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
@@ -314,7 +302,3 @@ def _tables(connection: sqlite3.Connection) -> list[tuple[str, ...]]:
            ORDER BY name, type"""
     )
     return rows.fetchall()
-
-
-def _has_content(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0

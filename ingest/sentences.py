@@ -87,10 +87,8 @@ def sentence_spans(text: str, start: int = 0, end: int | None = None) -> list[tu
     stop = len(text) if end is None else min(end, len(text))
     spans: list[tuple[int, int]] = []
     for block_start, block_end, whole in _blocks(text, start, stop):
-        if whole:
-            spans.extend(_trimmed(text, block_start, block_end))
-        else:
-            spans.extend(_sentences(text, block_start, block_end))
+        cut = _trimmed if whole else _sentences
+        spans += cut(text, block_start, block_end)
     return spans
 
 
@@ -102,19 +100,16 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
     for line_start, line_end in _lines(text, start, end):
         blank = not text[line_start:line_end].strip()
         long = line_end - line_start > _WRAPPED
-        begins = long or before_long or _LINE_START.match(text, line_start, line_end)
+        begins = blank or long or before_long or _LINE_START.match(text, line_start, line_end)
         before_long = long
-        if open_start >= 0 and (blank or begins):
+        if begins and open_start >= 0:
             yield open_start, open_end, False
             open_start = -1
-        if blank:
-            continue
-        if open_start < 0 and _LINE_ALONE.match(text, line_start, line_end):
+        if not blank and open_start < 0 and _LINE_ALONE.match(text, line_start, line_end):
             yield line_start, line_end, True
-            continue
-        if open_start < 0:
-            open_start = line_start
-        open_end = line_end
+        elif not blank:
+            open_start = line_start if open_start < 0 else open_start
+            open_end = line_end
     if open_start >= 0:
         yield open_start, open_end, False
 
@@ -154,11 +149,9 @@ def _sentences(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     """One sentence; line by line where it is too long to be one."""
-    if end - start <= _LONGEST:
-        yield from _trimmed(text, start, end)
-    else:
-        for line_start, line_end in _lines(text, start, end):
-            yield from _trimmed(text, line_start, line_end)
+    lines = [(start, end)] if end - start <= _LONGEST else _lines(text, start, end)
+    for line_start, line_end in lines:
+        yield from _trimmed(text, line_start, line_end)
 
 
 def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool:

@@ -4,57 +4,24 @@ SQLite is the truth (ingest/schema.sql); the vectors are searched in memory up t
 an index made from the truth above it. Writing is in ingest/writer.py.
 """
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import local
 from typing import Self
 
-from ingest import queries, spelling
+from ingest import queries, schema, spelling
 from ingest.check import check_indexes, check_terms, check_truth
 from ingest.commit import check_dimension
 from ingest.config import IndexSettings
-from ingest.connections import ReaderPool
+from ingest.connections import ReaderPool, Session
 from ingest.dense import EXACT_LIMIT, DenseSearch, check_index
 from ingest.errors import StoreDamaged
 from ingest.filters import Filter
-from ingest.records import (
-    DocumentCommit,
-    FileCommit,
-    FileRecord,
-    Matrix,
-    Meta,
-    SourceInfo,
-    StoreStatus,
-    Vectors,
-    vector_key,
-)
-from ingest.schema import (
-    check_newest,
-    check_place,
-    followed_roots,
-    newest,
-    read_meta,
-    translate_errors,
-)
+from ingest.records import FileRecord, Matrix, SourceInfo, StoreStatus
 from ingest.types import Hit, StoredChunk, StoredDocument
-from ingest.writer import Writer, open_store
-
-__all__ = [
-    "EXACT_LIMIT",
-    "DocumentCommit",
-    "FileCommit",
-    "FileRecord",
-    "SourceInfo",
-    "Store",
-    "StoreStatus",
-    "Vectors",
-    "Writer",
-    "vector_key",
-]
+from ingest.writer import open_store
 
 # What a term in the heading path counts against one in the text.
 HEADING_WEIGHT = 2.0
@@ -62,14 +29,6 @@ BODY_WEIGHT = 1.0
 # What a value raises that is not of the kind its column should hold, as in a store that was made
 # to mislead.
 _UNREADABLE = (ValueError, TypeError, LookupError, OverflowError, RecursionError)
-
-
-@dataclass(frozen=True, slots=True)
-class _Session:
-    """A read transaction: everything read through it belongs to `meta.generation`."""
-
-    connection: sqlite3.Connection
-    meta: Meta
 
 
 class Store:
@@ -98,26 +57,11 @@ class Store:
         Raises StoreMissing, StoreMismatch (another format) or StoreDamaged.
         """
         store = cls(folder, exact_limit)
-        check_place(folder)
+        schema.check_place(folder)
         with store.snapshot():
             return store
 
-    @staticmethod
-    def write(
-        folder: Path,
-        settings: IndexSettings,
-        checkpoint: Callable[[str], None] = lambda step: None,
-        wait: float = 5.0,
-    ) -> AbstractContextManager[Writer]:
-        """Open the store in `folder` for writing, making it where there is none.
-
-        `checkpoint` is called with a name between the
-        steps of a commit, so that a test can stop the process exactly there. `settings` are those
-        of a new store; an old one keeps its own, until `Writer.reshape`. Raises StoreBusy when
-        another writer has not finished within `wait` seconds, StoreMismatch for a store of another
-        format, StoreDamaged.
-        """
-        return open_store(folder, settings, checkpoint, wait)
+    write = staticmethod(open_store)
 
     def __enter__(self) -> Self:
         return self
@@ -188,8 +132,8 @@ class Store:
 
     def followed(self) -> frozenset[str]:
         """The roots whose files may be read again; UsageError for a store from elsewhere."""
-        with self._session() as session:
-            return followed_roots(self._folder, session.meta)
+        with self._reading() as session:
+            return schema.followed_roots(self._folder, session.meta)
 
     def file_sources(self) -> dict[str, tuple[str, ...]]:
         """The sources of the documents that each file holds, by path."""
@@ -259,7 +203,7 @@ class Store:
         with self._reading() as session:
             check_dimension(vector, session.meta.settings.dimension)
             self._check(session, filters)
-            return self._dense.search(session.connection, session.meta, vector, limit, filters)
+            return self._dense.search(session, vector, limit, filters)
 
     def lexical(
         self,
@@ -282,7 +226,7 @@ class Store:
             self._check(session)
             return queries.document_frequencies(session.connection, terms)
 
-    def _check(self, session: _Session, filters: Sequence[Filter] = ()) -> None:
+    def _check(self, session: Session, filters: Sequence[Filter] = ()) -> None:
         """Look at what is searched, the index of words and what filters test, once in each of its
         states; vectors are looked at where they are read. Of a large store, only the former."""
         meta = session.meta
@@ -296,32 +240,30 @@ class Store:
             self._checked_documents = key
 
     @contextmanager
-    def _reading(self) -> Iterator[_Session]:
+    def _reading(self) -> Iterator[Session]:
         """A session in which a value of a wrong kind is damage."""
         with self._session() as session:
             try:
                 yield session
             except _UNREADABLE as error:
-                raise StoreDamaged(
-                    f"store damaged: {self._folder}: {error}", "run `rag rebuild`"
-                ) from error
+                raise StoreDamaged(f"store damaged: {self._folder}: {error}") from error
 
     @contextmanager
-    def _session(self) -> Iterator[_Session]:
+    def _session(self) -> Iterator[Session]:
         """This thread's read transaction, begun here unless one is open."""
-        current: _Session | None = getattr(self._thread, "session", None)
+        current: Session | None = getattr(self._thread, "session", None)
         if current is not None:
             yield current
             return
-        noted = newest(self._folder)
-        with translate_errors(self._folder):
+        noted = schema.newest(self._folder)
+        with schema.translate_errors(self._folder):
             lent = self._pool.take()
             _, connection = lent
             try:
                 connection.execute("BEGIN")
-                meta = read_meta(connection, self._folder)
-                check_newest(self._folder, meta, noted)
-                self._thread.session = _Session(connection, meta)
+                meta = schema.read_meta(connection, self._folder)
+                schema.check_newest(self._folder, meta, noted)
+                self._thread.session = Session(connection, meta)
                 yield self._thread.session
             finally:
                 self._thread.session = None
@@ -334,8 +276,6 @@ def _size(folder: Path) -> int:
     """Bytes of all files in the store, less those that vanish while they are counted."""
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(FileNotFoundError):
             total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:
-            continue
     return total

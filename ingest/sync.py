@@ -4,37 +4,30 @@ is removed. One bad file never stops a run, and the next run continues a killed 
     discover → compare with the store → load and chunk (worker processes) → embed → commit
 """
 
-import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ingest.ahead import EmbedAhead
+from ingest.ahead import EmbedAhead, Embedding
+from ingest.chunk import chunk
 from ingest.config import IndexSettings
 from ingest.embed import Embedder, open_embedder
-from ingest.errors import LoadError, StoreMissing, UnsupportedFile
+from ingest.errors import StoreMissing, UnsupportedFile
 from ingest.load import Unread, loader_version
 from ingest.loaders.options import DEFAULT_OPTIONS, LoadOptions
 from ingest.plan import Plan, Target, absolute, make_plan
 from ingest.read import Loaded, read_and_chunk
-from ingest.records import (
-    DocumentCommit,
-    FileCommit,
-    FileRecord,
-    FileStatus,
-    Problem,
-    Vectors,
-    vector_key,
-)
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Problem, file_sha256, keyed
+from ingest.report import OnProgress, Progress, SyncReport
 from ingest.reshape import reshape
 from ingest.store import Store
-from ingest.types import embedded_text
+from ingest.wordpieces import WordPieces
 from ingest.worker import Finished, Pool
-from ingest.writer import Outcome, Writer
+from ingest.writer import Writer
 
 # Enough chunks to sort by length and to make a commit cheap; few enough to lose little to a kill.
 _BATCH_CHUNKS = 512
@@ -55,49 +48,6 @@ class SyncSettings:
     engine: str = "auto"
 
 
-@dataclass(frozen=True, slots=True)
-class SyncReport:
-    """What a run did, by source. `unchanged` counts documents; `chunks` and `tokens` what was
-    written, `truncated` the tokens that the embedding model did not read.
-    """
-
-    added: tuple[str, ...] = ()
-    updated: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    unchanged: int = 0
-    problems: tuple[Problem, ...] = ()
-    chunks: int = 0
-    tokens: int = 0
-    truncated: int = 0
-    seconds: float = 0.0
-    dry_run: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def skipped(self) -> tuple[Problem, ...]:
-        """What was left out on purpose."""
-        return tuple(problem for problem in self.problems if problem.skipped)
-
-    @property
-    def failed(self) -> tuple[Problem, ...]:
-        """What could not be read; what the store held of it before stays."""
-        return tuple(problem for problem in self.problems if not problem.skipped)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Where a run stands, for a progress bar."""
-
-    stage: str
-    done: int
-    total: int
-    unit: str
-    detail: str = ""
-
-
-OnProgress = Callable[[Progress], None]
-
-
 def sync(
     store: Path,
     paths: Sequence[Path],
@@ -112,19 +62,19 @@ def sync(
     does wrong is in the report.
     """
     begun = time.perf_counter()
-    roots = [absolute(path) for path in paths]
+    roots = [absolute(path) for path in paths] or _followed(store)
     if settings.dry_run:
         return _dry_run(store, roots, settings, begun)
     embedder = embedder or open_embedder(settings.index.model, settings.engine)
     settings = replace(settings, index=_index_settings(store, settings.index, embedder))
-    roots = roots or _followed(store)
     with Store.write(store, settings.index) as writer:
         if paths:
             writer.follow(map(str, roots))
         plan = make_plan(roots, writer.known_files(), settings.prune, settings.options)
         run = _Run(writer, settings, embedder, on_progress)
         if changes := _differences(writer.settings, settings.index):
-            reshape(writer, settings.index, embedder, run.show)
+            cut = partial(chunk, tokenizer=WordPieces(), settings=settings.index)
+            reshape(writer, settings.index, embedder, run.show, cut)
             run.notes.append(f"all documents were brought over to {changes}")
         run.ingest(plan)
         writer.collect_garbage()
@@ -159,24 +109,20 @@ def remove(store: Path, sources: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(slots=True)
 class _File:
-    """A file on its way into the store: what was read of it, and what of that is stored."""
+    """A file on its way into the store: what was read of it and is not stored yet, and the names
+    of all that was."""
 
     target: Target
-    loaded: list[Loaded] = field(default_factory=list)
+    entries: list[DocumentCommit] = field(default_factory=list)
+    texts: dict[bytes, str] = field(default_factory=dict)  # by vector key
     sources: set[str] = field(default_factory=set)
-    stored: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     sha256: str = ""
     finished: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """What is to be committed once its vectors are there."""
-
-    commits: tuple[FileCommit, ...]
-    records: tuple[FileRecord, ...]
-    vectors: Future[Vectors]
+# What is to be committed once its vectors are there.
+_Batch = tuple[list[FileCommit], list[FileRecord], Embedding]
 
 
 class _Run:
@@ -190,20 +136,25 @@ class _Run:
         self._embedder = embedder
         self._on_progress = on_progress
         self._names = dict(writer.known_sources())
-        self._known = dict(self._names)
+        self._known = frozenset(self._names)
+        self._documents = Counter(self._names.values())  # by path
         self._files: dict[Path, _File] = {}
         self._records: list[FileRecord] = []
-        self._batch: _Batch | None = None
         self._total = self._done = 0
         self._begun = time.perf_counter()
-        self._counts = SyncReport()
+        self._added: list[str] = []
+        self._updated: list[str] = []
+        self._removed: list[str] = []
+        self._problems: list[Problem] = []
+        self._unchanged = self._chunks = self._tokens = 0
         self._truncated_before = embedder.truncated
         self._secrets: list[str] = []
         self.notes: list[str] = []
 
     def ingest(self, plan: Plan) -> None:
         """Load, embed and commit files in batches; drop those that vanished."""
-        self._counts = replace(self._counts, unchanged=self._documents_in(plan.unchanged))
+        self._problems += plan.problems
+        self._unchanged += sum(self._documents[path] for path in plan.unchanged)
         for target in plan.targets:  # the order of the files settles who has which name
             self._name(target.file.relative, target)
         changed = [target for target in plan.targets if not self._is_same(target)]
@@ -211,15 +162,15 @@ class _Run:
         with EmbedAhead(self._embedder, self.show) as ahead:
             if sum(target.file.size for target in changed) > _MANY_BYTES:
                 ahead.prepare()
+            batch: _Batch = [], [], ahead.start({}, ())
             for file, part in self._read(changed):
                 self._take(file, part)
-                chunks = sum(len(one.chunks) for f in self._files.values() for one in f.loaded)
+                chunks = sum(len(e.chunks) for f in self._files.values() for e in f.entries)
                 if chunks >= _BATCH_CHUNKS:
-                    self._flush(ahead)
+                    batch = self._flush(ahead, batch)
                 self.show()
-            self._flush(ahead)
             # In one commit with the last files: one that moved is neither doubled nor missing.
-            self._commit(plan.vanished)
+            self._commit(self._flush(ahead, batch), plan.vanished)
 
     def report(self, plan: Plan, begun: float) -> SyncReport:
         """What was done."""
@@ -229,151 +180,123 @@ class _Run:
             notes.append(f"{truncated} tokens did not fit the embedding model's window")
         if self._secrets:
             notes.append(f"secrets found in {'; '.join(self._secrets)}")
-        return replace(
-            self._counts,
-            problems=(*plan.problems, *self._counts.problems),
-            truncated=truncated,
-            seconds=time.perf_counter() - begun,
+        return SyncReport(
+            tuple(self._added),
+            tuple(self._updated),
+            tuple(self._removed),
+            self._unchanged,
+            tuple(self._problems),
+            self._chunks,
+            self._tokens,
+            truncated,
+            time.perf_counter() - begun,
             notes=tuple(notes),
         )
 
     def show(self, embedded: int = 0) -> None:
         """Tell the progress bar; `embedded` chunks of the batch at hand are done."""
         seconds = max(time.perf_counter() - self._begun, 0.001)
-        rate = (self._counts.chunks + embedded) / seconds
-        self._on_progress(
-            Progress("ingest", self._done, self._total, "files", f"{rate:.0f} chunks/s")
-        )
+        rate = f"{(self._chunks + embedded) / seconds:.0f} chunks/s"
+        self._on_progress(Progress("ingest", self._done, self._total, "files", rate))
 
     def _read(
         self, targets: Sequence[Target]
     ) -> Iterator[tuple[_File, Loaded | Unread | Finished]]:
         """Read files in worker processes."""
-        if not targets:
-            return
         options = self._settings.options
         work = partial(read_and_chunk, index=self._settings.index, options=options)
-        jobs = min(self._settings.jobs, len(targets))
-        items = [(target.file.path, target.file.relative) for target in targets]
-        by_path = {target.file.path: target for target in targets}
+        jobs = max(1, min(self._settings.jobs, len(targets)))
+        files = {target.file.path: _File(target) for target in targets}
+        items = [(path, file.target.file.relative) for path, file in files.items()]
         with Pool[Loaded](work, options, jobs, lambda loaded: loaded.size) as pool:
             for (path, _), part in pool.read(items):
-                yield self._files.setdefault(path, _File(by_path[path])), part
+                self._files[path] = files[path]
+                yield files[path], part
 
     def _take(self, file: _File, part: Loaded | Unread | Finished) -> None:
-        source = file.target.file.relative
         if isinstance(part, Unread):
-            file.problems.append(_problem(part.source, part.error))
+            error, skipped = part.error, isinstance(part.error, UnsupportedFile)
+            file.problems.append(Problem(part.source, error.message, error.hint, skipped))
         elif isinstance(part, Loaded):
-            file.sha256 = part.sha256
             self._add(file, part)
-        elif any(problem.source == source for problem in file.problems):
-            self._fail(file)
         else:
-            file.finished = True
-            self._done += 1
-            self._note_problems(file)
+            self._finish(file)
 
     def _add(self, file: _File, part: Loaded) -> None:
         """Add a document under its name in the store; a second one of that name is left out."""
+        file.sha256 = part.sha256
         name = self._name(part.document.source, file.target)
         if name in file.sources:
-            error = UnsupportedFile("another part of the file has this name", "rename one of them")
-            file.problems.append(_problem(name, error))
+            problem = "another part of the file has this name", "rename one of them"
+            file.problems.append(Problem(name, *problem, skipped=True))
             return
         file.sources.add(name)
         if part.secrets:
             self._secrets.append(f"{name} ({', '.join(part.secrets)})")
-        file.loaded.append(replace(part, document=replace(part.document, source=name)))
+        document = replace(part.document, source=name)
+        entry, texts = keyed(document, part.chunks, self._settings.index.model)
+        file.entries.append(entry)
+        file.texts |= texts
 
-    def _fail(self, file: _File) -> None:
-        """Note a file that could not be read, or is of no use to us; its earlier text stays."""
-        del self._files[file.target.file.path]
+    def _finish(self, file: _File) -> None:
+        """Note what came of a file. Where it could not be read itself, or is of no use to us, its
+        earlier text stays."""
         self._done += 1
-        skipped = all(problem.skipped for problem in file.problems)
-        self._records.append(
-            _record(file, self._settings, status="skipped" if skipped else "failed")
-        )
-        self._note_problems(file)
-
-    def _note_problems(self, file: _File) -> None:
-        self._counts = replace(self._counts, problems=(*self._counts.problems, *file.problems))
+        self._problems += file.problems
+        if any(problem.source == file.target.file.relative for problem in file.problems):
+            del self._files[file.target.file.path]
+            skipped = all(problem.skipped for problem in file.problems)
+            record = _record(file, self._settings)
+            self._records.append(replace(record, status="skipped" if skipped else "failed"))
+        else:
+            file.finished = True
 
     def _is_same(self, target: Target) -> bool:
         """Whether a file with a new date has its old content; its record is brought up to date."""
-        known = target.known
-        if known is None or not _same_content(target, known, self._settings.options):
-            return False
-        self._records.append(replace(known, size=target.file.size, mtime_ns=_settled(target)))
-        unchanged = self._counts.unchanged + self._documents_in([known.path])
-        problems = (*self._counts.problems, *known.problems)
-        self._counts = replace(self._counts, unchanged=unchanged, problems=problems)
-        return True
+        known = _same_content(target, self._settings.options)
+        if known:
+            found = replace(known, size=target.file.size, mtime_ns=_settled(target))
+            self._records.append(found)
+            self._unchanged += self._documents[known.path]
+            self._problems += known.problems
+        return known is not None
 
-    def _documents_in(self, paths: Sequence[str]) -> int:
-        wanted = set(paths)
-        return sum(path in wanted for path in self._known.values())
-
-    def _flush(self, ahead: EmbedAhead) -> None:
+    def _flush(self, ahead: EmbedAhead, before: _Batch) -> _Batch:
         """Begin to embed what is new in the files at hand; commit the batch before meanwhile."""
-        files = [file for file in self._files.values() if file.loaded or file.finished]
-        commits = [self._commit_of(file) for file in files]
-        texts = {
-            key: embedded_text(d.document, c)
-            for commit in commits
-            for d in commit.documents
-            for key, c in zip(d.keys, d.chunks, strict=True)
-        }
-        before = self._batch.vectors.result() if self._batch else {}
-        missing = self._writer.missing_vectors(texts) - before.keys()
-        batch = _Batch(tuple(commits), tuple(self._records), ahead.start(texts, missing))
-        self._records.clear()
-        for file in files:
-            file.stored |= {one.document.source for one in file.loaded}
-            file.loaded.clear()
+        commits: list[FileCommit] = []
+        texts: dict[bytes, str] = {}
+        for file in [file for file in self._files.values() if file.entries or file.finished]:
+            commits.append(self._commit_of(file))
+            texts |= file.texts
+            file.entries, file.texts = [], {}
             if file.finished:
                 del self._files[file.target.file.path]
-        if self._batch:
-            self._commit()
-        self._batch = batch
-
-    def _commit(self, vanished: Sequence[str] = ()) -> None:
-        """Commit the batch at hand as one generation."""
-        batch, self._batch = self._batch, None
-        if batch:
-            vectors = batch.vectors.result()
-            outcome = self._writer.commit(batch.commits, vectors, vanished, batch.records)
-            self._count(batch.commits, outcome)
+        missing = self._writer.missing_vectors(texts) - before[-1].result().keys()
+        batch: _Batch = commits, self._records, ahead.start(texts, missing)
+        self._records = []
+        self._commit(before)
+        return batch
 
     def _commit_of(self, file: _File) -> FileCommit:
-        model = self._settings.index.model
-        documents = tuple(
-            DocumentCommit(
-                one.document,
-                one.chunks,
-                tuple(vector_key(model, embedded_text(one.document, c)) for c in one.chunks),
-            )
-            for one in file.loaded
-        )
-        if file.finished:
-            return FileCommit(_record(file, self._settings), documents, frozenset(file.stored))
-        # Should the run end here, the next one reads the file again.
-        unread = replace(_record(file, self._settings), sha256="", mtime_ns=0)
-        return FileCommit(unread, documents, None)
+        record, entries = _record(file, self._settings), tuple(file.entries)
+        if not file.finished:  # should the run end here, the next one reads the file again
+            return FileCommit(replace(record, sha256="", mtime_ns=0), entries, None)
+        stored = file.sources - {entry.document.source for entry in entries}
+        return FileCommit(record, entries, frozenset(stored))
 
-    def _count(self, commits: Sequence[FileCommit], outcome: Outcome) -> None:
-        counts, written = self._counts, frozenset(outcome.written)
+    def _commit(self, batch: _Batch, vanished: Sequence[str] = ()) -> None:
+        """Commit a batch as one generation."""
+        commits, records, vectors = batch
+        outcome = self._writer.commit(commits, vectors.result(), vanished, records)
         entries = [entry for commit in commits for entry in commit.documents]
+        written = frozenset(outcome.written)
         chunks = [c for e in entries if e.document.source in written for c in e.chunks]
-        self._counts = replace(
-            counts,
-            added=(*counts.added, *(s for s in outcome.written if s not in self._known)),
-            updated=(*counts.updated, *(s for s in outcome.written if s in self._known)),
-            removed=(*counts.removed, *outcome.removed),
-            unchanged=counts.unchanged + len(entries) - len(written),
-            chunks=counts.chunks + len(chunks),
-            tokens=counts.tokens + sum(c.tokens for c in chunks),
-        )
+        self._added += [source for source in outcome.written if source not in self._known]
+        self._updated += [source for source in outcome.written if source in self._known]
+        self._removed += outcome.removed
+        self._unchanged += len(entries) - len(written)
+        self._chunks += len(chunks)
+        self._tokens += sum(chunk.tokens for chunk in chunks)
 
     def _name(self, source: str, target: Target) -> str:
         """The name of a document: its own, or with as much of its root in front as tells it apart.
@@ -397,12 +320,8 @@ def _index_settings(store: Path, wanted: IndexSettings, embedder: Embedder) -> I
 
 
 def _differences(before: IndexSettings, now: IndexSettings) -> str:
-    names = IndexSettings.__slots__
-    return ", ".join(
-        f"{name} {getattr(now, name)} (was {getattr(before, name)})"
-        for name in names
-        if getattr(before, name) != getattr(now, name)
-    )
+    old, new = asdict(before), asdict(now)
+    return ", ".join(f"{n} {new[n]} (was {old[n]})" for n in new if new[n] != old[n])
 
 
 def _dry_run(
@@ -412,7 +331,6 @@ def _dry_run(
     known: Mapping[str, FileRecord] = {}
     sources: Mapping[str, tuple[str, ...]] = {}
     notes: list[str] = []
-    roots = roots or _followed(store)
     with suppress(StoreMissing), Store.open(store) as opened:
         known, sources = opened.known_files(), opened.file_sources()
         index = replace(settings.index, dimension=opened.settings.dimension)
@@ -424,7 +342,7 @@ def _dry_run(
     unchanged = list(plan.unchanged)
     for target in plan.targets:
         path = str(target.file.path)
-        if target.known and _same_content(target, target.known, settings.options):
+        if _same_content(target, settings.options):
             unchanged.append(path)
         elif path in sources:
             updated += sources[path]
@@ -442,11 +360,7 @@ def _dry_run(
     )
 
 
-def _problem(source: str, error: LoadError) -> Problem:
-    return Problem(source, error.message, error.hint, isinstance(error, UnsupportedFile))
-
-
-def _record(file: _File, settings: SyncSettings, status: FileStatus = "ok") -> FileRecord:
+def _record(file: _File, settings: SyncSettings) -> FileRecord:
     found = file.target.file
     return FileRecord(
         path=str(found.path),
@@ -455,7 +369,6 @@ def _record(file: _File, settings: SyncSettings, status: FileStatus = "ok") -> F
         mtime_ns=_settled(file.target),
         sha256=file.sha256,
         loader=loader_version(found.path.name, settings.options),
-        status=status,
         problems=tuple(file.problems),
     )
 
@@ -467,16 +380,10 @@ def _settled(target: Target) -> int:
     return target.file.mtime_ns if settled else 0
 
 
-def _same_content(target: Target, known: FileRecord, options: LoadOptions) -> bool:
-    """Whether a file that looks changed holds the bytes it was last read with."""
-    if known.status != "ok" or known.loader != loader_version(target.file.path.name, options):
-        return False
-    try:
-        return _file_sha256(target.file.path) == known.sha256
-    except OSError:
-        return False
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _same_content(target: Target, options: LoadOptions) -> FileRecord | None:
+    """The record of a file that looks changed but holds the bytes it was last read with."""
+    known, path = target.known, target.file.path
+    if known and known.status == "ok" and known.loader == loader_version(path.name, options):
+        with suppress(OSError):
+            return known if file_sha256(path) == known.sha256 else None
+    return None

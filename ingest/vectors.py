@@ -1,7 +1,11 @@
-"""Nearest vectors: the small seam, and the exact scan that serves most stores."""
+"""Nearest vectors by the exact scan that serves most stores.
+
+It and ingest/chroma.py are alike: all vectors have unit length, and an id stands for one vector for
+ever. Adding it again changes nothing, and neither does deleting an unknown one, so both can be
+replayed after a crash.
+"""
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,71 +17,37 @@ Ids = NDArray[np.int64]
 IdList = Sequence[int] | Ids
 
 
-class VectorIndex(Protocol):
-    """Finds the stored vectors nearest to a vector by cosine; all vectors have unit length.
-
-    An id stands for one vector for ever: adding it again changes nothing, and neither does
-    deleting an unknown one, so both can be replayed after a crash.
-    """
-
-    def add(self, ids: IdList, vectors: Matrix) -> None:
-        """Add rows; `vectors` has the shape (len(ids), dimension)."""
-        ...
-
-    def delete(self, ids: IdList) -> None:
-        """Forget these ids."""
-        ...
-
-    def search(self, vector: Matrix, limit: int) -> list[Hit]:
-        """At most `limit` hits, the highest cosine first."""
-        ...
-
-    def count(self) -> int:
-        """How many ids the index holds."""
-        ...
-
-
 class ExactIndex:
     """Every vector in one array, compared one by one: exact, and nothing to keep on disk."""
 
     def __init__(self, dimension: int) -> None:
-        self._ids: Ids = np.empty(0, np.int64)
-        self._vectors: Matrix = np.empty((0, dimension), np.float32)
-
-    @property
-    def ids(self) -> Ids:
-        """The ids in the index, ascending."""
-        return self._ids
-
-    @property
-    def vectors(self) -> Matrix:
-        """The vectors in the order of `ids`."""
-        return self._vectors
+        self.ids: Ids = np.empty(0, np.int64)  # ascending
+        self.vectors: Matrix = np.empty((0, dimension), np.float32)  # in the order of the ids
 
     def add(self, ids: IdList, vectors: Matrix) -> None:
         """Add rows; ids that are there already keep their vector."""
         fresh = np.asarray(ids, np.int64)
-        if not len(self._ids) and bool((np.diff(fresh) > 0).all()):
+        if not len(self.ids) and bool((np.diff(fresh) > 0).all()):
             # A store that is loaded for the first time: nothing to merge, nothing to copy.
-            self._ids, self._vectors = fresh, vectors
+            self.ids, self.vectors = fresh, vectors
             return
         # Of an id that comes twice unique names the first row, which is the one already here.
-        self._ids, first = np.unique(np.concatenate([self._ids, fresh]), return_index=True)
-        self._vectors = np.concatenate([self._vectors, vectors])[first]
+        self.ids, first = np.unique(np.concatenate([self.ids, fresh]), return_index=True)
+        self.vectors = np.concatenate([self.vectors, vectors])[first]
 
     def delete(self, ids: IdList) -> None:
         """Forget these ids; unknown ones are ignored."""
-        kept = ~np.isin(self._ids, np.asarray(ids, np.int64))
+        kept = ~np.isin(self.ids, np.asarray(ids, np.int64))
         if not kept.all():
-            self._ids, self._vectors = self._ids[kept], self._vectors[kept]
+            self.ids, self.vectors = self.ids[kept], self.vectors[kept]
 
     def search(self, vector: Matrix, limit: int) -> list[Hit]:
         """The highest cosines first; equal ones in the order of their ids."""
-        return nearest(self._ids, self._vectors, vector, limit)
+        return nearest(self.ids, self.vectors, vector, limit)
 
     def count(self) -> int:
         """How many ids the index holds."""
-        return len(self._ids)
+        return len(self.ids)
 
 
 def nearest(ids: Ids, vectors: Matrix, vector: Matrix, limit: int) -> list[Hit]:

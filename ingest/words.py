@@ -84,17 +84,11 @@ _STOP_WORD_LIST = """
 STOP_WORDS = frozenset(_STOP_WORD_LIST.split())
 """English and German function and question words; German ones that are English words are not."""
 
-_LATIN = {
-    "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "en": "english",
-    "es": "spanish", "et": "estonian", "eu": "basque", "fi": "finnish", "fr": "french",
-    "ga": "irish", "hu": "hungarian", "id": "indonesian", "it": "italian", "lt": "lithuanian",
-    "nl": "dutch", "no": "norwegian", "pl": "polish", "pt": "portuguese", "ro": "romanian",
-    "sv": "swedish", "tr": "turkish",
-}  # fmt: skip
-_OTHER = {
-    "ar": "arabic", "el": "greek", "fa": "persian", "hi": "hindi", "hy": "armenian",
-    "ru": "russian", "sr": "serbian", "ta": "tamil",
-}  # fmt: skip
+# ISO 639-1 codes, by which Snowball knows its algorithms too.
+_LATIN_CODES = "ca cs da de en es et eu fi fr ga hu id it lt nl no pl pt ro sv tr"
+_OTHER_CODES = "ar el fa hi hy ru sr ta"
+_LATIN = frozenset(_LATIN_CODES.split())
+_STEMMED = _LATIN | frozenset(_OTHER_CODES.split())
 _stemmer_lock = Lock()  # a Snowball stemmer keeps its working buffer between calls
 
 
@@ -123,7 +117,7 @@ def latin_share(text: str) -> float:
 
 def stemming(language: str) -> str:
     """The language whose endings are taken off in texts of this one: itself, or English."""
-    return language if language in _LATIN or language in _OTHER else "en"
+    return language if language in _STEMMED else "en"
 
 
 @lru_cache(maxsize=1 << 16)
@@ -185,12 +179,11 @@ def _stem(word: str, language: str) -> str:
     if len(word) < 3 or not word.isalpha():
         return word
     # English leaves letters of other scripts alone.
-    other = None if word.isascii() else _OTHER.get(language)
-    algorithm = other or _LATIN.get(language, "english")
+    known = _LATIN if word.isascii() else _STEMMED
     with _stemmer_lock:
-        return str(_stemmer(algorithm).stemWord(word))
+        return str(_stemmer(language if language in known else "en").stemWord(word))
 
 
 @cache
-def _stemmer(algorithm: str) -> Stemmer:
-    return Stemmer(algorithm, 0)
+def _stemmer(language: str) -> Stemmer:
+    return Stemmer(language, 0)

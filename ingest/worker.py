@@ -14,15 +14,15 @@ import resource
 import signal
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Set
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from types import TracebackType
-from typing import Generic, TypeVar
+from queue import SimpleQueue
+from typing import Generic, Self, TypeVar
 
 from ingest.errors import LoadError, RagError
 from ingest.load import Reading, Unread, failure
@@ -38,6 +38,7 @@ Work = Callable[[Path, str, Set[str]], Iterator[Reading | Unread | T]]
 # embedding, few enough to fit in memory beside it. One part may be larger and then waits alone.
 _AHEAD = 8_000_000
 _START_SECONDS = 120.0  # imports on a busy machine; a child that is slower is broken
+_NOT_STARTED = "the process that reads files did not start"
 _EXIT_SECONDS = 5.0  # between a child's closed pipe and its end
 _GRACE_SECONDS = 30.0  # beyond the time limit, until the child's own alarm ends it
 _GROWTH = 400 << 20  # bytes: a child that holds so much more than at its start is replaced
@@ -45,14 +46,9 @@ _GROWTH = 400 << 20  # bytes: a child that holds so much more than at its start 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last part of every file."""
+    """The last part of every file, with the bytes that the child holds now."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Rested:
-    """A child's word that a file is done, with the bytes it holds now."""
-
-    resident: int
+    resident: int = field(default=0, compare=False)
 
 
 class Pool(Generic[T]):
@@ -69,15 +65,10 @@ class Pool(Generic[T]):
         self._children = [_Child(work, options) for _ in range(jobs)]
         self._size = size
 
-    def __enter__(self) -> "Pool[T]":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -92,76 +83,54 @@ class Pool(Generic[T]):
         them. Raises RagError if no child can be started.
         """
         waiting = _Waiting[tuple[Item, T | Unread | Finished]]()
-        queue = iter(items)
-        taking = threading.Lock()
+        queue = iter(list(items))  # a list's iterator gives each item to one thread
 
         def work(child: _Child[T]) -> None:
             try:
-                while item := _next(queue, taking):
+                for item in queue:
                     for part in child.read(item):
                         size = self._size(part) if not isinstance(part, Unread | Finished) else 0
                         waiting.put((item, part), size)
             except BaseException as error:  # noqa: BLE001 - raised where the parts are consumed
-                waiting.fail(error)
-            finally:
-                waiting.leave()
+                waiting.end(error)
+            else:
+                waiting.end(None)
 
-        threads = [threading.Thread(target=work, args=(child,)) for child in self._children]
-        for thread in threads:
-            waiting.join()
-            thread.start()
-        try:
-            yield from waiting
-        finally:
-            waiting.abandon()
-            if any(thread.is_alive() for thread in threads):
+        with ThreadPoolExecutor(len(self._children)) as threads:
+            try:
+                for child in self._children:
+                    threads.submit(work, child)
+                for _ in self._children:
+                    yield from waiting
+            except BaseException:
+                waiting.abandon()
                 self.close()
-            for thread in threads:
-                thread.join()
-
-
-def _next(queue: Iterator[Item], taking: threading.Lock) -> Item | None:
-    with taking:
-        return next(queue, None)
+                raise
 
 
 class _Waiting(Generic[T]):
     """What was produced and not yet consumed, bounded by its size."""
 
     def __init__(self) -> None:
-        self._parts: deque[tuple[T, int]] = deque()
+        self._parts: SimpleQueue[tuple[T, int] | BaseException | None] = SimpleQueue()
         self._size = 0
-        self._producers = 0
-        self._error: BaseException | None = None
         self._abandoned = False
         self._changed = threading.Condition()
-
-    def join(self) -> None:
-        """Another producer begins."""
-        with self._changed:
-            self._producers += 1
-
-    def leave(self) -> None:
-        """A producer has ended."""
-        with self._changed:
-            self._producers -= 1
-            self._changed.notify_all()
 
     def put(self, part: T, size: int) -> None:
         """Add a part as soon as there is room for it; EOFError once nobody consumes any more."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._size or self._has_room(size))
+            self._changed.wait_for(
+                lambda: self._abandoned or not self._size or self._size + size <= _AHEAD
+            )
             if self._abandoned:
                 raise EOFError
-            self._parts.append((part, size))
             self._size += size
-            self._changed.notify_all()
+        self._parts.put((part, size))
 
-    def fail(self, error: BaseException) -> None:
-        """Raise an error where the parts are consumed."""
-        with self._changed:
-            self._error = self._error or error
-            self._changed.notify_all()
+    def end(self, error: BaseException | None) -> None:
+        """A producer has ended; its error is raised where the parts are consumed."""
+        self._parts.put(error)
 
     def abandon(self) -> None:
         """Nothing more will be consumed."""
@@ -170,20 +139,15 @@ class _Waiting(Generic[T]):
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[T]:
-        while True:
+        """The parts, until the next end of a producer."""
+        while found := self._parts.get():
+            if isinstance(found, BaseException):
+                raise found
+            part, size = found
             with self._changed:
-                self._changed.wait_for(lambda: self._parts or self._error or not self._producers)
-                if self._error:
-                    raise self._error
-                if not self._parts:
-                    return
-                part, size = self._parts.popleft()
                 self._size -= size
                 self._changed.notify_all()
             yield part
-
-    def _has_room(self, size: int) -> bool:
-        return self._abandoned or self._size + size <= _AHEAD
 
 
 class _Child(Generic[T]):
@@ -194,52 +158,58 @@ class _Child(Generic[T]):
         self._options = options
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._current = ""  # the part that the process reads
+        self._finished: set[str] = set()  # those of the same file that it is done with
         self._resident = 0  # bytes that the process held when it had started
         self._closed = False
         self._guard = threading.Lock()  # a child is either started or forbidden, never between
 
     def close(self) -> None:
         """End the process now, and start no other."""
-        with self._guard:
-            self._closed = True
-            self._kill()
+        self._closed = True
+        self._kill()
 
     def read(self, item: Item) -> Iterator[T | Unread | Finished]:
         """The parts of one file. A part that ends the process is an Unread; the rest follows."""
-        place = _Place(item[1])
+        self._current, self._finished = item[1], set()
         while True:
             try:
-                yield from self._attempt(item, place)
+                yield from self._attempt(item)
             except TimeoutError:
-                error = _timed_out(self._options)
+                error = LoadError(
+                    f"took longer than {self._options.max_seconds:g} s",
+                    "raise `ingest.max_seconds`, or leave it out with .ragignore",
+                )
             except (EOFError, OSError):  # the child is gone
                 error = self._death()
             else:
-                break
-            with self._guard:
-                self._kill()
-            yield Unread(place.current, error)
-            if place.current == item[1] or self._closed:
-                break
-            place.finished.add(place.current)
-        yield Finished()
+                return
+            self._kill()
+            yield Unread(self._current, error)
+            if self._current == item[1] or self._closed:
+                yield Finished()
+                return
+            self._finished.add(self._current)
 
-    def _attempt(self, item: Item, place: "_Place") -> Iterator[T | Unread]:
+    def _attempt(self, item: Item) -> Iterator[T | Unread | Finished]:
         """Have the process read one file, until it is done."""
         pipe = self._pipe or self._start()
-        pipe.send((*item, frozenset(place.finished)))
+        pipe.send((*item, frozenset(self._finished)))
         while True:
             if not pipe.poll(self._options.max_seconds):
                 raise TimeoutError
-            part: T | Reading | Unread | _Rested = pipe.recv()
+            part: T | Reading | Unread | LoadError | Finished = pipe.recv()
             if isinstance(part, Reading):
-                place.enter(part.source)
-            elif not isinstance(part, _Rested):
-                yield part
+                if not f"{part.source}/".startswith(f"{self._current}/"):  # nor inside of it
+                    self._finished.add(self._current)
+                self._current = part.source
+            elif isinstance(part, LoadError):
+                yield Unread(self._current, part)
             else:
+                yield part
+            if isinstance(part, Finished):
                 if part.resident > self._resident + _GROWTH:
-                    with self._guard:
-                        self._kill()
+                    self._kill()
                 return
 
     def _start(self) -> Connection:
@@ -248,32 +218,35 @@ class _Child(Generic[T]):
         with self._guard:
             if self._closed:
                 raise EOFError
-            ours, theirs = context.Pipe()
-            arguments = (theirs, self._work, self._options)
-            self._process = context.Process(target=_serve, args=arguments, daemon=True)
-            _start_without_interrupts(self._process)
+            try:
+                ours, theirs = context.Pipe()
+                arguments = (theirs, self._work, self._options)
+                process = context.Process(target=_serve, args=arguments, daemon=True)
+                _start_without_interrupts(process)
+            except OSError as error:
+                raise RagError(f"{_NOT_STARTED}: {error.strerror}", "run `rag doctor`") from error
             theirs.close()
-            self._pipe = ours
+            self._process, self._pipe = process, ours
         try:
             ready = ours.recv() if ours.poll(_START_SECONDS) else None
         except EOFError:
             ready = None
         if ready is None and not self._closed:
             self._death()  # what it has to say on standard error comes first
-            with self._guard:
-                self._kill()
-            raise RagError("the process that reads files did not start", "run `rag doctor`")
+            self._kill()
+            raise RagError(_NOT_STARTED, "run `rag doctor`")
         self._resident = ready.resident if ready else 0
         return ours
 
     def _kill(self) -> None:
         """Kill the process, if there is one, and wait for its end."""
-        process, self._process = self._process, None
-        self._pipe = None  # not closed: another thread may be waiting on it, for the child's end
-        if process:
-            process.kill()
-            process.join()
-            process.close()
+        with self._guard:
+            process, self._process = self._process, None
+            self._pipe = None  # not closed: another thread may wait on it, for the child's end
+            if process:
+                process.kill()
+                process.join()
+                process.close()
 
     def _death(self) -> LoadError:
         """Why the process is gone."""
@@ -286,27 +259,6 @@ class _Child(Generic[T]):
         return LoadError(
             f"crashed the process that read it ({cause})", "leave it out by .ragignore"
         )
-
-
-@dataclass(slots=True)
-class _Place:
-    """Where in a file a child is: the part that it reads, and those that it is done with."""
-
-    current: str
-    finished: set[str] = field(default_factory=set)
-
-    def enter(self, source: str) -> None:
-        """Another part begins; unless it is inside the current one, that is finished."""
-        if source != self.current and not source.startswith(self.current + "/"):
-            self.finished.add(self.current)
-        self.current = source
-
-
-def _timed_out(options: LoadOptions) -> LoadError:
-    return LoadError(
-        f"took longer than {options.max_seconds:g} s",
-        "raise `ingest.max_seconds`, or leave it out with .ragignore",
-    )
 
 
 def _start_without_interrupts(process: SpawnProcess) -> None:
@@ -324,7 +276,7 @@ def _serve(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
     warnings.simplefilter("ignore")  # what a library thinks of one file is not the user's concern
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the pipe is closed, or broken: the parent may be gone
-        pipe.send(_Rested(_resident()))
+        pipe.send(Finished(_memory()[1]))
         while True:
             _read_item(pipe, work, options)
 
@@ -332,35 +284,31 @@ def _serve(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
 def _read_item(pipe: Connection, work: Work[T], options: LoadOptions) -> None:
     item = pipe.recv()
     _limit_memory(options.max_memory)
-    source = item[1]
-    for part in _parts(work(*item), options, source):
-        source = part.source if isinstance(part, Reading) else source
+    parts = work(*item)
+    while (part := _next(parts, options)) is not None:
         try:
             pipe.send(part)
         except (MemoryError, TypeError, AttributeError, ValueError) as error:  # while pickling
-            pipe.send(Unread(source, failure(error, options)))
+            pipe.send(failure(error, options))
     _limit_memory(None)
-    pipe.send(_Rested(_resident()))
+    pipe.send(Finished(_memory()[1]))
 
 
-def _parts(
-    parts: Iterator[Reading | Unread | T], options: LoadOptions, source: str
-) -> Iterator[Reading | Unread | T]:
-    """The parts of a file, or an Unread for an error that the work itself has not foreseen."""
-    while True:
-        # Ends the child even where C code holds the interpreter and the parent is gone.
-        signal.setitimer(signal.ITIMER_REAL, options.max_seconds + _GRACE_SECONDS)
-        try:
-            part = next(parts)
-        except StopIteration:
-            return
-        except Exception as error:  # noqa: BLE001 - the border to whatever a file makes go wrong
-            yield Unread(source, failure(error, options))
-            return
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        source = part.source if isinstance(part, Reading) else source
-        yield part
+def _next(
+    parts: Iterator[Reading | Unread | T], options: LoadOptions
+) -> Reading | Unread | T | LoadError | None:
+    """The next part of a file, or an error that the work itself has not foreseen; None at its end.
+
+    The error is of the part that was announced last.
+    """
+    # Ends the child even where C code holds the interpreter and the parent is gone.
+    signal.setitimer(signal.ITIMER_REAL, options.max_seconds + _GRACE_SECONDS)
+    try:
+        return next(parts, None)
+    except Exception as error:  # noqa: BLE001 - the border to whatever a file makes go wrong
+        return failure(error, options)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _limit_memory(allowance: int | None) -> None:
@@ -375,10 +323,6 @@ def _limit_memory(allowance: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     elif mapped and (hard == resource.RLIM_INFINITY or mapped + allowance < hard):
         resource.setrlimit(resource.RLIMIT_AS, (mapped + allowance, hard))
-
-
-def _resident() -> int:
-    return _memory()[1]
 
 
 def _memory() -> tuple[int, int]:

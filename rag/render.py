@@ -12,7 +12,7 @@ from rag.types import Answer, Citation, Passage, Sentence
 if TYPE_CHECKING:  # they would bring all of ingesting and answering along
     from ingest.rebuild import Rebuilt
     from ingest.records import SourceInfo, StoreStatus
-    from ingest.sync import SyncReport
+    from ingest.report import SyncReport
     from rag.preview import Preview
 
 _UNPRINTABLE = re.compile(

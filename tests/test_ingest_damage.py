@@ -256,7 +256,7 @@ def fail(*_: object) -> None:
 
 def test_a_rebuild_waits_for_readers(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one reads, the journal cannot be merged, and the old file is not whole without it."""
-    monkeypatch.setattr(schema, "_BUSY_MS", 100)
+    monkeypatch.setattr(schema, "_BUSY_SECONDS", 0.1)
     connection = sqlite3.connect(store / DATABASE)
     connection.execute("BEGIN")
     connection.execute("SELECT * FROM meta").fetchall()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import ingest
@@ -31,12 +31,13 @@ from ingest.errors import (
 )
 from ingest.filters import parse_filters
 from ingest.rebuild import rebuild
-from ingest.records import Problem
+from ingest.records import DocumentCommit, FileCommit, FileRecord, Problem, vector_key
 from ingest.schema import DATABASE, FORMAT, read_meta, write_meta
-from ingest.store import DocumentCommit, FileCommit, FileRecord, Store, Writer, vector_key
+from ingest.store import Store
 from ingest.types import Block, Chunk, Document, Hit, embedded_text
-from ingest.vectors import ExactIndex, VectorIndex
+from ingest.vectors import ExactIndex
 from ingest.words import terms
+from ingest.writer import Writer
 
 DIMENSION = 8
 SETTINGS = IndexSettings("test-model", DIMENSION, 220)
@@ -564,7 +565,7 @@ def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(params=["exact", "chroma"])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorIndex]:
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ExactIndex | ChromaIndex]:
     if request.param == "exact":
         yield ExactIndex(DIMENSION)
         return
@@ -576,7 +577,7 @@ def rows(ids: Sequence[int]) -> np.ndarray:
     return np.array([unit(bytes([id_])) for id_ in ids], np.float32).reshape(-1, DIMENSION)
 
 
-def test_an_empty_index_finds_nothing(index: VectorIndex) -> None:
+def test_an_empty_index_finds_nothing(index: ExactIndex | ChromaIndex) -> None:
     """No hits, no error, also after a delete."""
     index.delete([1])
 
@@ -584,7 +585,7 @@ def test_an_empty_index_finds_nothing(index: VectorIndex) -> None:
     assert index.count() == 0
 
 
-def test_an_index_ranks_by_cosine(index: VectorIndex) -> None:
+def test_an_index_ranks_by_cosine(index: ExactIndex | ChromaIndex) -> None:
     """The nearest first, never more than asked for or than there are."""
     ids = [7, 3, 12, 5]
     index.add(ids, rows(ids))
@@ -600,7 +601,7 @@ def test_an_index_ranks_by_cosine(index: VectorIndex) -> None:
     assert index.search(rows([5])[0], 0) == []
 
 
-def test_adding_again_changes_nothing(index: VectorIndex) -> None:
+def test_adding_again_changes_nothing(index: ExactIndex | ChromaIndex) -> None:
     """An id keeps its first vector, so that an add can be replayed."""
     index.add([1, 2], rows([1, 2]))
     index.add([2, 3], rows([9, 3]))
@@ -610,7 +611,7 @@ def test_adding_again_changes_nothing(index: VectorIndex) -> None:
     assert index.search(rows([9])[0], 1)[0].score < 0.999
 
 
-def test_deleting_can_be_replayed(index: VectorIndex) -> None:
+def test_deleting_can_be_replayed(index: ExactIndex | ChromaIndex) -> None:
     """Unknown ids are ignored, and what is deleted is not found."""
     index.add([1, 2, 3], rows([1, 2, 3]))
     index.delete([2, 99])
@@ -934,6 +935,7 @@ STEPS = st.lists(
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(STEPS)
+@example([("put", {"a.md": ["Tea."]}), ("remove", {"a.md"}), ("rebuild", None)])
 def test_a_store_is_a_dictionary(steps: Sequence[tuple[str, object]]) -> None:
     """After any sequence of commits, removals and rebuilds it holds what a dictionary would."""
     with tempfile.TemporaryDirectory() as place:

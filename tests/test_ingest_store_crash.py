@@ -20,10 +20,11 @@ from killed import at, ended, kill, start, started
 from eval.benchmarks.durability.runs import index_count
 from ingest.config import IndexSettings
 from ingest.errors import StoreBusy, StoreMissing
-from ingest.lock import WriterLock, no_writer
+from ingest.lock import no_writer, writer_lock
 from ingest.rebuild import rebuild
+from ingest.records import DocumentCommit, FileCommit, FileRecord, vector_key
 from ingest.schema import DATABASE, LOCK
-from ingest.store import DocumentCommit, FileCommit, FileRecord, Store, vector_key
+from ingest.store import Store
 from ingest.types import Chunk, Document, embedded_text
 
 DIMENSION = 8
@@ -272,11 +273,11 @@ def test_a_lock_is_free_again_after_its_context(tmp_path: Path) -> None:
     path = tmp_path / LOCK
     with no_writer(path) as quiet_without_file:
         pass
-    with WriterLock(path), no_writer(path) as quiet_inside:
+    with writer_lock(path), no_writer(path) as quiet_inside:
         pass
-    with pytest.raises(ZeroDivisionError), WriterLock(path):
+    with pytest.raises(ZeroDivisionError), writer_lock(path):
         _ = 1 / 0
-    with no_writer(path) as quiet_after, pytest.raises(StoreBusy), WriterLock(path, wait=0):
+    with no_writer(path) as quiet_after, pytest.raises(StoreBusy), writer_lock(path, wait=0):
         pass
 
     assert [quiet_without_file, quiet_inside, quiet_after] == [False, False, True]

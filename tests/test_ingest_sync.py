@@ -13,8 +13,9 @@ import pytest
 from eval.benchmarks.durability.runs import index_count
 from eval.benchmarks.hashes import HashEmbedder
 from ingest.config import IndexSettings
+from ingest.report import SyncReport
 from ingest.store import Store
-from ingest.sync import SyncReport, SyncSettings, remove, sync
+from ingest.sync import SyncSettings, remove, sync
 
 OLD = 1_600_000_000
 

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -310,6 +312,32 @@ def test_a_function_that_the_child_cannot_import_ends_the_run(capfd):
         del sys.modules["no_such_module"]
     assert not isinstance(raised.value, LoadError)
     assert "no_such_module" in capfd.readouterr().err
+
+
+def test_a_function_that_cannot_be_sent_to_the_child_says_so():
+    """The mistake is named where the parts are consumed, and ending the pool goes well."""
+    with (
+        Pool(lambda *_: iter(()), LIMITS, 1, size) as pool,
+        pytest.raises((AttributeError, pickle.PicklingError), match="lambda"),
+    ):
+        list(pool.read([(Path("f"), "a")]))
+
+
+def test_a_machine_that_can_start_no_process_ends_the_run():
+    """No file is blamed for it, and ending the pool goes well."""
+    used = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+    third_free = sorted(set(range(max(used) + 4)) - used)[2]  # a pipe fits in, a process does not
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (third_free, limits[1]))
+    try:
+        with (
+            Pool(behave, LIMITS, 1, size) as pool,
+            pytest.raises(RagError, match="did not start: Too many open files") as raised,
+        ):
+            list(pool.read([(Path("f"), "a")]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert not isinstance(raised.value, LoadError)
 
 
 def test_real_files_through_the_real_loader(tmp_path):

@@ -25,11 +25,10 @@ from eval.statistics import paired_interval
 from ingest.chunk import chunk
 from ingest.config import IndexSettings
 from ingest.embed import open_embedder
-from ingest.records import vector_key
-from ingest.reshape import embed_missing
+from ingest.reshape import reshape
 from ingest.store import Store
 from ingest.sync import SyncSettings, sync
-from ingest.types import Chunk, Document, embedded_text
+from ingest.types import Chunk, Document
 from ingest.wordpieces import WordPieces
 from rag.retrieval.retrieve import retrieve
 from rag.settings.config import RetrievalSection
@@ -114,22 +113,8 @@ def _chunks(document: Document, spans: Sequence[tuple[int, int]]) -> tuple[Chunk
 
 def recut(store: Path, settings: IndexSettings, cut: Cut) -> None:
     """Bring a store over to chunks of another kind."""
-    embedder = open_embedder(settings.model)
-
-    def cut_with_keys(document: Document) -> tuple[tuple[Chunk, ...], tuple[bytes, ...]]:
-        chunks = cut(document)
-        return chunks, tuple(vector_key(settings.model, embedded_text(document, c)) for c in chunks)
-
     with Store.write(store, settings) as writer:
-        texts: dict[bytes, str] = {}
-        for stored in writer.documents():
-            chunks, keys = cut_with_keys(stored.document)
-            texts |= {
-                key: embedded_text(stored.document, each)
-                for key, each in zip(keys, chunks, strict=True)
-            }
-        writer.add_vectors(embed_missing(writer, embedder, texts, lambda done: None))
-        writer.reshape(settings, cut_with_keys)
+        reshape(writer, settings, open_embedder(settings.model), lambda done: None, cut)
 
 
 def scores(

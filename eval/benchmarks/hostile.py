@@ -23,8 +23,9 @@ from pathlib import Path
 
 from eval.benchmarks.hashes import HashEmbedder
 from ingest.loaders.options import DEFAULT_OPTIONS
+from ingest.report import SyncReport
 from ingest.store import Store
-from ingest.sync import SyncReport, SyncSettings, sync
+from ingest.sync import SyncSettings, sync
 
 _GERMAN, _RUSSIAN = (
     "Die Prüfung größerer Anlagen dauert drei Wochen. ",

@@ -29,7 +29,8 @@ from typing import NamedTuple
 from eval.benchmarks.hashes import HashEmbedder
 from ingest.config import DEFAULT_MODEL
 from ingest.embed import Embedder, open_embedder
-from ingest.sync import Progress, SyncSettings, sync
+from ingest.report import Progress
+from ingest.sync import SyncSettings, sync
 
 _RUNS = 3
 _CHUNK_WORDS = 44  # made-up words have more than three wordpieces each: about 170 in a chunk

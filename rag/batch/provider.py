@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest.errors import UsageError
-from ingest.sync import OnProgress, Progress
+from ingest.report import OnProgress, Progress
 from rag.app import open_app, open_chat
 from rag.batch.answers import open_answers
 from rag.batch.questions import Asked

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from ingest.errors import EmbeddingError, RagError, StoreError
-from ingest.sync import OnProgress, Progress
+from ingest.report import OnProgress, Progress
 from rag.app import App
 from rag.batch.answers import AnswerFile
 from rag.batch.questions import Asked, Id

@@ -15,7 +15,7 @@ from rag.types import Answer, Event, Finished, Retrieved, SentenceDone, Working
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from ingest.sync import Progress
+    from ingest.report import Progress
 
 
 @dataclass(frozen=True, slots=True)

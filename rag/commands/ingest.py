@@ -14,7 +14,7 @@ from rag.render import printable, report_json, report_text
 from rag.settings.config import find_store
 
 if TYPE_CHECKING:
-    from ingest.sync import SyncReport
+    from ingest.report import SyncReport
 
 SOME_FILES_FAILED = 7
 

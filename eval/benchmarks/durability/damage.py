@@ -13,11 +13,12 @@ from random import Random
 
 from eval.benchmarks.durability.runs import QUESTION, Bench, Run, Trial
 from eval.benchmarks.hashes import HashEmbedder
+from ingest.dense import EXACT_LIMIT
 from ingest.errors import StoreError
 from ingest.filters import parse_filters
 from ingest.rebuild import rebuild
 from ingest.schema import DATABASE, place
-from ingest.store import EXACT_LIMIT, Store
+from ingest.store import Store
 from ingest.sync import SyncSettings, sync
 from rag.retrieval.retrieve import retrieve
 from rag.settings.config import RetrievalSection
