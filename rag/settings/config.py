@@ -372,7 +372,7 @@ def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settin
         if model is None:
             hint = f"add a table [models.{name}] to rag.toml"
             raise UsageError(f"no model is named {name!r}", hint)
-        withheld.extend([model.base_url or url] if model.withheld else [])
+        withheld.extend([model.values["base_url"]] if model.withheld else [])
         section = put_in(own, name, model, url)
         if section.is_file and from_project(model.origin):
             raise unasked_model("chat.model", section.model)
@@ -383,7 +383,7 @@ def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settin
     writer = chat.large if automatic else chat.model
     if automatic or writer in models:
         chat = named(writer)
-        if models[writer].base_url:  # it has come with its own key, or with none
+        if "base_url" in models[writer].values:  # it has come with its own key, or with none
             origins |= dict.fromkeys(("chat.base_url", "chat.api_key"), models[writer].origin)
     return replace(
         settings,
