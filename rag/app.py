@@ -33,16 +33,10 @@ from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval
 from rag.safety.moderation import Check, moderated, open_check
 from rag.safety.redact import RedactingChat, kept_back
-from rag.settings.config import (
-    OPENAI_URL,
-    ChatSection,
-    Settings,
-    refuse_project_model,
-    unasked_model,
-)
+from rag.settings.config import OPENAI_URL, ChatSection, Settings, refuse_project_model
 from rag.settings.keys import kept_key, read_key_file
 from rag.settings.named import without_key
-from rag.settings.sources import user_folder
+from rag.settings.sources import unasked_model, user_folder
 from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0

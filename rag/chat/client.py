@@ -7,13 +7,13 @@ it was shown.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rag.chat.breaker import Breaker
-from rag.chat.failures import BASE_URL_HINT, Failed
+from rag.chat.failures import BASE_URL_HINT, Failed, Peer, parsed
 from rag.chat.gate import Gate, Wish
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
@@ -28,7 +28,7 @@ from rag.chat.wire import (
     read_vectors,
     request_body,
 )
-from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited
+from rag.errors import ChatAuthError, ChatError, ChatIncomplete, ChatRateLimited
 from rag.types import ChatDelta, Message
 
 if TYPE_CHECKING:
@@ -41,6 +41,9 @@ _LONGEST_DEADLINE_S = 86_400.0  # "inf" would not fit a socket's time-out
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
+_CALL_S = 600.0
+_CALL_BYTES = 1 << 30
+_LISTING_BYTES = 8 << 20
 _CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
 DEFAULT_OPTIONS = ChatOptions()
 
@@ -143,7 +146,9 @@ class OpenAIChat:
 
     def listing(self, seconds: float) -> object:
         """What the API says of its models, as JSON; None where it does not in that time."""
-        return self._connection.listing(seconds)
+        with suppress(ChatError):
+            return parsed(self.call("GET", "/models", seconds=seconds, most=_LISTING_BYTES))
+        return None
 
     def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
         """The model's vector of each text, by one request and the same rules. Raises ChatError."""
@@ -154,12 +159,12 @@ class OpenAIChat:
         self,
         path: str,
         body: dict[str, Any],
-        read: Callable[[Mapping[str, Any], str], _Result],
+        read: Callable[[bytes, Peer], _Result],
         deadline_s: float,
         hint: str = BASE_URL_HINT,
     ) -> _Result:
-        """Another request than for a chat reply, by the same rules: what `read` makes of the reply,
-        told the host; it may raise Failed. Raises ChatError.
+        """Another request than for a chat reply, by the same rules: what `read` makes of the reply;
+        it may raise Failed. Raises ChatError.
         """
         results: list[_Result] = []
         options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
@@ -167,7 +172,7 @@ class OpenAIChat:
 
         def exchange() -> Exchange:
             peer = self._connection.use_key()
-            reply = WholeReply(peer, lambda given: results.append(read(given, peer.host)), hint)
+            reply = WholeReply(peer.host, lambda raw: results.append(read(raw, peer)), hint)
             return Exchange(path, body, peer, reply, self._learn)
 
         for _ in self._tries(exchange, asking):
@@ -184,12 +189,23 @@ class OpenAIChat:
         path: str,
         body: Mapping[str, Any] | None = None,
         upload: bytes | None = None,
+        seconds: float = _CALL_S,
+        most: int = _CALL_BYTES,
     ) -> bytes:
-        """See Connection.call. Raises ChatError."""
+        """One plain request beside the chat endpoint, not tried again: its reply's body.
+
+        `upload` goes as the file of a batch. Raises ChatError.
+        """
+        received: list[bytes] = []
+        peer, now = self._connection.use_key(), self._timing.monotonic
+        reply = WholeReply(peer.host, received.append, most=most)
+        exchange = Exchange(path, body or {}, peer, reply, method=method, upload=upload)
         try:
-            return self._connection.call(method, path, body, upload)
+            for _ in self._connection.exchange(exchange, Patience(seconds, now() + seconds, now)):
+                pass
         except Failed as failed:
             raise failed.error from failed.__cause__
+        return received[0]
 
     def _deltas(self, messages: Sequence[Message], options: ChatOptions, asked: float) -> Deltas:
         def exchange() -> Exchange:

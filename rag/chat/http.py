@@ -5,12 +5,11 @@ The key goes to the base URL alone: redirects are not followed. Every way in whi
 fail leaves here as a `Failed`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import islice
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -22,7 +21,6 @@ from rag.chat.failures import (
     Peer,
     failure,
     parse_problem,
-    parsed,
     retry_after,
 )
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
@@ -36,10 +34,7 @@ _AFTER_FINISH_S = 5.0  # for a last chunk with usage, and [DONE], which some ser
 _DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can be used again
 _ERROR_BODY_S = 5.0
 _ERROR_BODY_BYTES = 64 * 1024
-_LISTING_BYTES = 8 << 20
 _KEEP_ALIVE_S = 30.0
-_CALL_S = 600.0
-_CALL_BYTES = 1 << 30
 # A piece is unpacked whole before it is measured: one layer of these grows 1,000 times at most.
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -80,52 +75,6 @@ class Connection:
         """Close the connections that are kept for the next request."""
         self._client.close()
 
-    def listing(self, seconds: float) -> object:
-        """What `GET /models` says, as JSON; None where that fails or takes longer."""
-        patience = self._patience(seconds)
-        headers = _key_headers(self.use_key())
-        request = self._client.build_request(
-            "GET", self._url("/models"), headers=headers, timeout=patience
-        )
-        with suppress(Failed):
-            return parsed(self._received(request, patience, _LISTING_BYTES))
-        return None
-
-    def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, upload: bytes | None
-    ) -> bytes:
-        """One plain request beside the chat endpoint, not tried again: its reply's body.
-
-        `upload` goes as the file of a batch. Raises Failed.
-        """
-        patience = self._patience(_CALL_S)
-        request = self._client.build_request(
-            method,
-            self._url(path),
-            json=body,
-            data={"purpose": "batch"} if upload else None,
-            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
-            headers=_key_headers(self.use_key()),
-            timeout=patience,
-        )
-        return self._received(request, patience, _CALL_BYTES)
-
-    def _patience(self, seconds: float) -> Patience:
-        now = self._timing.monotonic
-        return Patience(seconds, now() + seconds, now)
-
-    def _received(self, request: httpx.Request, patience: Patience, most: int) -> bytes:
-        try:
-            with closing(self._client.send(request, stream=True)) as response:
-                if not response.is_success:
-                    raise self._refused(response, self.peer, patience)
-                body = b"".join(_pieces(response, patience, most))
-        except httpx.HTTPError as error:
-            raise self._interrupted(error, patience) from error
-        if len(body) > most:
-            raise Failed(ChatRejected(f"{self.peer.host} sent an over-long file"))
-        return body
-
     def exchange(self, exchange: Exchange, patience: Patience) -> Iterator[ChatDelta]:
         """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""
         exchange.sent = True
@@ -140,15 +89,14 @@ class Connection:
             stale = not exchange.answered and exchange.reused
             raise self._interrupted(error, patience, stale=stale) from error
 
-    def _url(self, path: str) -> str:
-        return f"{self._base}{path}{self._query}"
-
     def _send(self, exchange: Exchange, patience: Patience) -> httpx.Response:
-        settings = self._settings
+        settings, file = self._settings, exchange.upload
         request = self._client.build_request(
-            "POST",
-            self._url(exchange.path),
-            json=exchange.body,
+            exchange.method,
+            f"{self._base}{exchange.path}{self._query}",
+            json=exchange.body or None,
+            data={"purpose": "batch"} if file else None,
+            files={"file": ("batch.jsonl", file, "application/jsonl")} if file else None,
             headers=_key_headers(exchange.peer),
             timeout=httpx.Timeout(
                 connect=patience.limited(settings.connect_s),

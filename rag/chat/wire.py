@@ -125,15 +125,15 @@ def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def read_vectors(payload: Mapping[str, Any], host: str, count: int) -> list[list[float]]:
+def read_vectors(raw: bytes, peer: Peer, count: int) -> list[list[float]]:
     """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
-    data = payload.get("data")
+    data = read_object(raw, peer).get("data")
     rows = [*map(_mapping, data)] if isinstance(data, list) else []
     rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
     vectors = [row.get("embedding") for row in rows]
     sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
     if len(vectors) != count or len(sound) != count or len({*map(len, sound)}) != 1:
-        raise Failed(ChatRejected(f"{host} sent no vector for each text", EMBEDDING_HINT))
+        raise Failed(ChatRejected(f"{peer.host} sent no vector for each text", EMBEDDING_HINT))
     return sound
 
 
@@ -142,31 +142,43 @@ def _is_number(value: object) -> bool:
 
 
 class WholeReply:
-    """A reply of one JSON object, read whole, which `take` is given at the end."""
+    """A reply of at most `most` bytes, read whole, which `take` is given at the end."""
 
     text = ""
     complete = ended = full = False
 
-    def __init__(self, peer: Peer, take: Callable[[Mapping[str, Any]], None], hint: str) -> None:
-        self._peer = peer
+    def __init__(
+        self,
+        host: str,
+        take: Callable[[bytes], object],
+        hint: str = "",
+        most: int = MAX_VECTOR_BYTES,
+    ) -> None:
+        self._host = host
         self._take = take
+        self._most = most
         self._hint = hint
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> Iterator[ChatDelta]:
         """Take a piece of it; nothing is yielded. Raises Failed."""
         self._bytes += data
-        if len(self._bytes) > MAX_VECTOR_BYTES:
-            raise Failed(ChatRejected(f"{self._peer.host} sent an over-long reply", self._hint))
+        if len(self._bytes) > self._most:
+            raise Failed(ChatRejected(f"{self._host} sent an over-long reply", self._hint))
         yield from ()
 
     def end(self) -> Iterator[ChatDelta]:
         """Take its end. Raises Failed."""
-        payload = _mapping(parsed(bytes(self._bytes)))
-        if payload.get("error"):
-            raise failure_inside(payload, self._peer)
-        self._take(payload)
+        self._take(bytes(self._bytes))
         yield from ()
+
+
+def read_object(raw: bytes, peer: Peer) -> Mapping[str, Any]:
+    """The JSON object of a whole reply. Raises Failed for an error in its place."""
+    payload = _mapping(parsed(raw))
+    if payload.get("error"):
+        raise failure_inside(payload, peer)
+    return payload
 
 
 class Reply:
@@ -324,13 +336,16 @@ class Exchange:
     """One request, and what became known of its reply on the way.
 
     `learn` is given the reply's headers, by names in lower case, as soon as they are there.
+    `upload` goes as the file of a batch.
     """
 
     path: str
-    body: dict[str, Any]
+    body: Mapping[str, Any]
     peer: Peer
     reply: Reply | WholeReply
-    learn: Callable[[Mapping[str, str]], None]
+    learn: Callable[[Mapping[str, str]], None] = lambda headers: None
+    method: str = "POST"
+    upload: bytes | None = None
     sent: bool = False
     answered: bool = False
     events: list[str] = field(default_factory=list)

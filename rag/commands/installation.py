@@ -5,7 +5,7 @@ from dataclasses import asdict
 import typer
 
 from rag.commands.options import Common
-from rag.settings.config import setting_names, setting_value
+from rag.settings.config import setting_types, setting_value
 
 
 def doctor(common: Common) -> None:
@@ -28,7 +28,7 @@ def config_show(common: Common) -> None:
     settings = common.settings()
     rows = [
         (name, setting_value(settings, name), settings.origins.get(name, "default"))
-        for name in setting_names()
+        for name in setting_types()
     ]
     width = max(len(name) for name, _, _ in rows)
     common.output.result(

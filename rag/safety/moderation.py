@@ -4,7 +4,7 @@ of rules, or by the moderation endpoint that OpenAI's API and its likes have.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 from ingest.errors import RagError, UsageError
 from rag.chat.client import OpenAIChat
-from rag.chat.failures import Failed
+from rag.chat.failures import Failed, Peer
+from rag.chat.wire import read_object
 from rag.context import Question
 from rag.errors import ChatError, ChatRejected
 from rag.safety.redact import FindWithin, Placeholders
@@ -142,11 +143,11 @@ def _compiled(pattern: str, path: Path) -> re.Pattern[str]:
         raise UsageError(message, "mend it; patterns are Python regular expressions") from error
 
 
-def _categories(payload: Mapping[str, Any], host: str) -> list[str]:
+def _categories(raw: bytes, peer: Peer) -> list[str]:
     """The categories that a reply of `/moderations` flags. Raises Failed."""
-    results = payload.get("results")
+    results = read_object(raw, peer).get("results")
     if not isinstance(results, list) or not results:
-        raise Failed(ChatRejected(f"{host} gave no verdict", "check safety.model"))
+        raise Failed(ChatRejected(f"{peer.host} gave no verdict", "check safety.model"))
     return [name for result in results for name in _flagged(result)]
 
 

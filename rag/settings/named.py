@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UsageError
-from rag.settings.sources import Origin, convert
+from rag.settings.sources import Origin, convert, from_project, unasked_model
 
 if TYPE_CHECKING:
-    from rag.settings.config import ChatSection
+    from rag.settings.config import ChatSection, Settings
 
-AUTO = "auto"
+_AUTO = "auto"
 EXTRACTIVE = "extractive"
 
 
@@ -62,7 +62,45 @@ def read_model(
     return NamedModel(values, origin, bool(variable) and not key and environment is None)
 
 
-def put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "ChatSection":
+def with_models(settings: "Settings", models: Mapping[str, NamedModel], default: str) -> "Settings":
+    """Put named models in the place of their names; without a base URL, the chat API's is
+    `default`. Raises UsageError for a name without table.
+    """
+    own, chat, origins = settings.writer, settings.chat, dict(settings.origins)
+    url = chat.base_url or default
+    withheld = [own.base_url] if settings.key_withheld else []
+
+    def named(name: str) -> "ChatSection":
+        if not name:
+            hint = "set both to names of tables [models.NAME]"
+            raise UsageError('chat.model is "auto", but chat.small or chat.large is empty', hint)
+        if name not in models:
+            hint = f"add a table [models.{name}] to rag.toml"
+            raise UsageError(f"no model is named {name!r}", hint)
+        if models[name].withheld:
+            withheld.append(models[name].values["base_url"])
+        section = _put_in(own, name, models[name], url)
+        if section.is_file and from_project(models[name].origin):
+            raise unasked_model("chat.model", section.model)
+        return section
+
+    automatic = chat.model == _AUTO
+    writer = chat.large if automatic else chat.model
+    if automatic or writer in models:
+        chat = named(writer)
+        if "base_url" in models[writer].values:  # it has come with its own key, or with none
+            origins |= dict.fromkeys(("chat.base_url", "chat.api_key"), models[writer].origin)
+    return replace(
+        settings,
+        chat=chat,
+        small=named(chat.small) if automatic else None,
+        fallbacks=tuple(named(name) for name in chat.fallbacks if name != EXTRACTIVE),
+        withheld=tuple(dict.fromkeys(withheld)),
+        origins=origins,
+    )
+
+
+def _put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "ChatSection":
     """The chat settings with a named model in the place of theirs, which is at `url`.
 
     The key of `chat` is kept for the base URL that it was given for alone.

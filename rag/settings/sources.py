@@ -32,6 +32,17 @@ def from_project(origin: Origin) -> bool:
     return origin in (".env", "rag.toml")
 
 
+def unasked_model(name: str, model: str) -> UsageError:
+    """The refusal of a model that the person did not choose: it is files that are loaded, or
+    fetched from the hub."""
+    variable = f"RAG_{name.upper().replace('.', '_')}"
+    return UsageError(
+        f"the model {model!r} is not loaded without your word",
+        f"if you trust it, set {variable}={model}, or `{name}` in your own rag.toml "
+        "(`~/.config/ragcite`)",
+    )
+
+
 def user_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Where a person's own settings and keys are, by XDG."""
     return Path(environment.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "ragcite"
