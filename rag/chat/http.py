@@ -134,12 +134,14 @@ class Connection:
                     pass
 
     def _refused(self, response: httpx.Response, peer: Peer, patience: Patience) -> Failed:
-        body = bytearray()
+        body = b""
         patience.shorten(_ERROR_BODY_S)
         with suppress(httpx.HTTPError):  # half an error message is better than none
-            for piece in _pieces(response, patience, _ERROR_BODY_BYTES):
+            for piece in _unpacked(response):
                 body += piece
-        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), peer)
+                if len(body) > _ERROR_BODY_BYTES or patience.left() <= 0:
+                    break
+        problem = parse_problem(response.status_code, body[:_ERROR_BODY_BYTES], peer)
         return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(
@@ -178,18 +180,6 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
     if response.headers.get("content-encoding", "").lower() not in _ENCODINGS:
         raise httpx.DecodingError("")
     yield from response.iter_bytes()
-
-
-def _pieces(response: httpx.Response, patience: Patience, most: int) -> Iterator[bytes]:
-    """The pieces of a body, until there are more bytes than that. Raises ReadTimeout when late."""
-    size = 0
-    for piece in _unpacked(response):
-        yield piece
-        size += len(piece)
-        if size > most:
-            return
-        if patience.left() <= 0:
-            raise httpx.ReadTimeout("")
 
 
 def _open_transport(url: str) -> Transport:
