@@ -45,7 +45,7 @@ def batch(
     settings = common.settings({**asking.flags, "chat.concurrency": jobs})
     like = replace(asking.question("", settings), batch=True)
     _check(settings, max_cost, provider, extractive=like.extractive)
-    note_answerer(settings, common.output, extractive=like.extractive)
+    note_answerer(settings, common.output, extractive=asking.extractive)
     work = Work(settings, read_questions(questions, like), out, resume)
     with _kept(common.output, out):
         if provider is None:
