@@ -185,7 +185,8 @@ class Reply:
     """One reply as it comes in: bytes to deltas, streamed events and a plain JSON body alike.
 
     Which of the two it is shows in the first byte; what was asked for and the content type do not
-    decide, because servers ignore the one and mislabel the other.
+    decide, because servers ignore the one and mislabel the other. `text` is what has been yielded:
+    the answer so far, without reasoning.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -195,18 +196,13 @@ class Reply:
         self._bytes = bytearray()  # the white space before the first byte, then a JSON body
         self._received = 0
         self._form: str = ""
-        self._pieces: list[str] = []
         self._room = MAX_ANSWER_BYTES
         self._refusal = ""
         self._usage: Usage | None = None
         self._model: str | None = None
+        self.text = ""
         self.finish_reason: str | None = None
         self.ended = False
-
-    @property
-    def text(self) -> str:
-        """The answer so far, without reasoning: what has been yielded."""
-        return "".join(self._pieces)
 
     @property
     def complete(self) -> bool:
@@ -241,7 +237,7 @@ class Reply:
         yield from self._show(self._reasoning.finish())
         if not self.complete and self._form != "json":
             raise self._broken("ended its reply too early")
-        if not self._pieces:
+        if not self.text:
             raise self._no_answer()
         if self.finish_reason == "content_filter":
             raise Failed(ChatIncomplete("the API's content filter cut the answer off"))
@@ -294,7 +290,7 @@ class Reply:
         try:
             return self._reasoning.feed(text)
         except ReasoningShown:
-            self._pieces.clear()  # it was not the answer: it must not be kept as a partial one
+            self.text = ""  # it was not the answer: it must not be kept as a partial one
             message = "the model's reasoning came unmarked, as if it were the answer"
             hint = (
                 "ask with --no-stream, or let the server send reasoning apart (reasoning_content)"
@@ -304,7 +300,7 @@ class Reply:
     def _show(self, text: str) -> Iterator[ChatDelta]:
         if self.full:
             return
-        if not self._pieces:
+        if not self.text:
             text = text.lstrip()
         raw = text.encode("utf-8", errors="replace")
         if len(raw) > self._room:
@@ -312,7 +308,7 @@ class Reply:
             self.finish_reason = "length"
         self._room -= len(raw)
         if text:
-            self._pieces.append(text)
+            self.text += text
             yield ChatDelta(text)
 
     def _broken(self, happened: str) -> Failed:
