@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from rag.chat.foreign import parsed
 from rag.errors import (
     ChatAuthError,
     ChatError,
@@ -102,14 +103,6 @@ class Failed(Exception):
     retry_after: float | None = None
     unsupported: tuple[str, ...] = ()
     stale: bool = False
-
-
-def parsed(raw: str | bytes) -> object:
-    """The JSON value, or the raw text where it is none; such text is never a mapping."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return str(raw)
 
 
 def parse_problem(status: int, body: bytes, peer: Peer) -> Problem:

@@ -26,6 +26,7 @@ from rag.chat.failures import (
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
 from rag.chat.wire import ChatSettings, Exchange, Reply, WholeReply
 from rag.errors import ChatRejected, ChatUnavailable
+from rag.settings.sources import http_address
 from rag.types import ChatDelta
 
 Transport = httpx.BaseTransport
@@ -235,21 +236,15 @@ def _endpoint(base_url: str) -> tuple[str, str, str]:
     deployment, which needs a version of the API.
     """
     base, mark, query = base_url.strip().partition("?")
-    try:
-        parts = urlsplit(base)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        parts, port = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = "chat.base_url is not an http or https address"
-        raise UsageError(message, "for example http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
+    parts = http_address(base, "chat.base_url", "http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
+    host = parts.hostname or ""
     base = base.rstrip("/").removesuffix("/chat/completions")
-    if _is_azure(parts.hostname):
+    if _is_azure(host):
         if not parts.path.strip("/"):
             base += "/openai/v1"
         elif "/deployments/" in base and not query:
             mark, query = "?", _AZURE_VERSION
-    return base, f"{mark}{query}", f"{parts.hostname}{port}"
+    return base, f"{mark}{query}", f"{host}:{parts.port}" if parts.port else host
 
 
 def _is_azure(host: str) -> bool:

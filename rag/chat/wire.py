@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rag.chat.cancel import Cancellation
-from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside
+from rag.chat.foreign import mapping, mappings, parsed
 from rag.chat.reasoning import ReasoningFilter, ReasoningShown
 from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
@@ -127,8 +128,7 @@ def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
 
 def read_vectors(raw: bytes, peer: Peer, count: int) -> list[list[float]]:
     """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
-    data = read_object(raw, peer).get("data")
-    rows = [*map(_mapping, data)] if isinstance(data, list) else []
+    rows = mappings(read_object(raw, peer).get("data"))
     rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
     vectors = [row.get("embedding") for row in rows]
     sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
@@ -175,7 +175,7 @@ class WholeReply:
 
 def read_object(raw: bytes, peer: Peer) -> Mapping[str, Any]:
     """The JSON object of a whole reply. Raises Failed for an error in its place."""
-    payload = _mapping(parsed(raw))
+    payload = mapping(parsed(raw))
     if payload.get("error"):
         raise failure_inside(payload, peer)
     return payload
@@ -277,9 +277,8 @@ class Reply:
             raise failure_inside(payload, self._peer)
         self._usage = _usage(payload.get("usage")) or self._usage
         self._model = _string(payload.get("model")) or self._model
-        choices = payload.get("choices")
-        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-        body = _mapping(choice.get("delta") or choice.get("message"))
+        choice = next(iter(mappings(payload.get("choices"))), {})
+        body = mapping(choice.get("delta") or choice.get("message"))
         self.finish_reason = _string(choice.get("finish_reason")) or self.finish_reason
         self._refusal += _content_text(body.get("refusal"))
         yield from self._show(self._visible(_content_text(body.get("content"))))
@@ -360,16 +359,15 @@ def _content_text(content: object) -> str:
     """The text of a content: a string, nothing, or a list of parts of which some are text."""
     if isinstance(content, str):
         return content
-    parts = map(_mapping, content) if isinstance(content, list) else ()
     return "".join(
         part["text"]
-        for part in parts
+        for part in mappings(content)
         if part.get("type", "text") == "text" and isinstance(part.get("text"), str)
     )
 
 
 def _usage(value: object) -> Usage | None:
-    counts = _mapping(value)
+    counts = mapping(value)
     prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
     if type(prompt) is not int or type(completion) is not int or min(prompt, completion) < 0:
         return None
@@ -378,7 +376,3 @@ def _usage(value: object) -> Usage | None:
 
 def _string(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

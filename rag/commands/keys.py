@@ -7,7 +7,6 @@ import typer
 
 from ingest.errors import UsageError
 from rag.commands.options import Common
-from rag.settings.config import OPENAI_URL
 from rag.settings.keys import drop_key, keep_key
 from rag.settings.sources import user_folder
 
@@ -43,7 +42,7 @@ def _address(common: Common, base_url: str | None) -> str:
             f"a file of this project names the base URL {settings.chat.base_url}",
             f"if the key is for it, say so: `--base-url {settings.chat.base_url}`",
         )
-    return base_url or settings.chat.base_url or OPENAI_URL
+    return base_url or settings.chat.url
 
 
 def _read_key(address: str) -> str:

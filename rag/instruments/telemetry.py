@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rag.instruments.ledger import Entry
-from rag.settings.config import OPENAI_URL, ChatSection
+from rag.settings.config import ChatSection
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -64,7 +64,7 @@ class Telemetry:
         self, chat: ChatSection, open_providers: Callable[[], Providers], *, capture: bool = False
     ) -> None:
         """`chat` says what is requested; `capture` puts questions and answers into spans."""
-        self._requested = {"gen_ai.request.model": chat.model, **_server(chat.base_url)}
+        self._requested = {"gen_ai.request.model": chat.model, **_server(chat.url)}
         self._open = open_providers
         self._capture = capture
         self._lock = Lock()
@@ -228,9 +228,9 @@ def _messages(entry: Entry) -> Attributes:
     }
 
 
-def _server(base_url: str) -> Attributes:
+def _server(url: str) -> Attributes:
     with suppress(ValueError):
-        parts = urlsplit(base_url or OPENAI_URL)
+        parts = urlsplit(url)
         port = parts.port or (80 if parts.scheme == "http" else 443)
         if parts.hostname:
             return {"server.address": parts.hostname, "server.port": port}

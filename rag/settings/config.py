@@ -74,6 +74,11 @@ class ChatSection:
     summarise: bool = False
 
     @property
+    def url(self) -> str:
+        """The base URL, OpenAI's where none is set."""
+        return (self.base_url or OPENAI_URL).rstrip("/")
+
+    @property
     def is_file(self) -> bool:
         """Whether the model is a file of this machine and no name at an API."""
         return not self.base_url and self.model.endswith(".gguf")
@@ -285,7 +290,7 @@ def load_settings(
             is_own = name.startswith(_OWN) and found.get(name, ("",))[0] == "user rag.toml"
             if not (is_own and from_project(origin)):
                 found[name] = (origin, convert(name, value, kinds[name], origin))
-    return _with_key(with_models(_build(found), models, OPENAI_URL), user_folder(environment))
+    return _with_key(with_models(_build(found), models), user_folder(environment))
 
 
 def find_store(settings: Settings, folder: Path | None = None, *, create: bool = False) -> Path:
@@ -352,7 +357,7 @@ def _with_key(settings: Settings, folder: Path) -> Settings:
             "set RAG_CHAT_API_KEY_FILE, or `chat.api_key_file` in your own rag.toml "
             "(`~/.config/ragcite`)",
         )
-    kept = place_of_key(folder, settings.chat.base_url or OPENAI_URL)
+    kept = place_of_key(folder, settings.chat.url)
     place: Origin | None = "key file" if settings.chat.api_key_file else kept or None
     origins = {**settings.origins, "chat.api_key": place} if place else settings.origins
     return replace(settings, origins=origins)

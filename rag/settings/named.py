@@ -62,12 +62,9 @@ def read_model(
     return NamedModel(values, origin, bool(variable) and not key and environment is None)
 
 
-def with_models(settings: "Settings", models: Mapping[str, NamedModel], default: str) -> "Settings":
-    """Put named models in the place of their names; without a base URL, the chat API's is
-    `default`. Raises UsageError for a name without table.
-    """
+def with_models(settings: "Settings", models: Mapping[str, NamedModel]) -> "Settings":
+    """Put named models in the place of their names. Raises UsageError for a name without table."""
     own, chat, origins = settings.writer, settings.chat, dict(settings.origins)
-    url = chat.base_url or default
     withheld = [own.base_url] if settings.key_withheld else []
 
     def named(name: str) -> "ChatSection":
@@ -79,7 +76,7 @@ def with_models(settings: "Settings", models: Mapping[str, NamedModel], default:
             raise UsageError(f"no model is named {name!r}", hint)
         if models[name].withheld:
             withheld.append(models[name].values["base_url"])
-        section = _put_in(own, name, models[name], url)
+        section = _put_in(own, name, models[name])
         if section.is_file and from_project(models[name].origin):
             raise unasked_model("chat.model", section.model)
         return section
@@ -100,13 +97,13 @@ def with_models(settings: "Settings", models: Mapping[str, NamedModel], default:
     )
 
 
-def _put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "ChatSection":
-    """The chat settings with a named model in the place of theirs, which is at `url`.
+def _put_in(chat: "ChatSection", name: str, model: NamedModel) -> "ChatSection":
+    """The chat settings with a named model in the place of theirs.
 
     The key of `chat` is kept for the base URL that it was given for alone.
     """
-    own_url = model.values.get("base_url", url).rstrip("/")
-    if model.values.get("api_key") or model.withheld or own_url != url.rstrip("/"):
+    url = model.values.get("base_url", chat.url).rstrip("/")
+    if model.values.get("api_key") or model.withheld or url != chat.url:
         chat = without_key(chat)
     return replace(chat, **{**_FACTS, "model": name, **model.values})
 
