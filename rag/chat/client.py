@@ -9,7 +9,6 @@ it was shown.
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rag.chat.breaker import Breaker
@@ -18,17 +17,7 @@ from rag.chat.foreign import parsed
 from rag.chat.gate import Gate, Wish
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
-from rag.chat.wire import (
-    EMBEDDING_HINT,
-    ChatOptions,
-    ChatSettings,
-    Exchange,
-    Reply,
-    WholeReply,
-    embedding_body,
-    read_vectors,
-    request_body,
-)
+from rag.chat.wire import ChatOptions, ChatSettings, Exchange, Reply, WholeReply, request_body
 from rag.errors import ChatAuthError, ChatError, ChatIncomplete, ChatRateLimited
 from rag.types import ChatDelta, Message
 
@@ -141,11 +130,6 @@ class OpenAIChat:
         with suppress(ChatError):
             return parsed(self.call("GET", "/models", seconds=seconds, most=_LISTING_BYTES))
         return None
-
-    def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
-        """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        body, read = embedding_body(self.name, texts), partial(read_vectors, count=len(texts))
-        return self.post("/embeddings", body, read, deadline_s, EMBEDDING_HINT)
 
     def post(
         self,

@@ -17,7 +17,6 @@ from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message, Usage
 
-EMBEDDING_HINT = "check embedding.base_url and embedding.model"
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
@@ -103,7 +102,7 @@ def request_body(
     if "max_tokens" in dropped:
         fields["max_completion_tokens"] = limit
     wanted = {n: v for n, v in fields.items() if v is not None and n not in dropped}
-    texts = [{"role": m.role, "content": _encodable(m.content)} for m in messages]
+    texts = [{"role": m.role, "content": encodable(m.content)} for m in messages]
     return {"model": model, "messages": texts, "stream": options.stream, **wanted}
 
 
@@ -112,33 +111,9 @@ def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": named} if schema else None
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """A lone surrogate, from a badly encoded command line, would make the body unreadable."""
     return text.encode("utf-8", errors="replace").decode()
-
-
-def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
-    """The JSON body of a request for vectors."""
-    return {
-        "model": model,
-        "input": [_encodable(text) or " " for text in texts],
-        "encoding_format": "float",
-    }
-
-
-def read_vectors(raw: bytes, peer: Peer, count: int) -> list[list[float]]:
-    """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
-    rows = mappings(read_object(raw, peer).get("data"))
-    rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
-    vectors = [row.get("embedding") for row in rows]
-    sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
-    if len(vectors) != count or len(sound) != count or len({*map(len, sound)}) != 1:
-        raise Failed(ChatRejected(f"{peer.host} sent no vector for each text", EMBEDDING_HINT))
-    return sound
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 class WholeReply:
