@@ -185,8 +185,7 @@ class OpenAIChat:
 
     def _deltas(self, messages: Sequence[Message], options: ChatOptions, asked: float) -> Deltas:
         def exchange() -> Exchange:
-            body = request_body(self.name, messages, options, self._dropped)
-            peer = self._connection.use_key()
+            body, peer = self.body(messages, options), self._connection.use_key()
             return Exchange("/chat/completions", body, peer, Reply(peer), self._learn)
 
         wish = self._wish([message.content for message in messages], options, asked)
