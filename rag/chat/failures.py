@@ -49,6 +49,7 @@ _OVERFLOW = re.compile(
     r"|too many (?:input )?tokens|exceeds? the maximum number of tokens",
     re.IGNORECASE,
 )
+_ERROR_STATUS = re.compile("[45][0-9][0-9]")
 # Errors inside a reply have no status of their own: their names stand for one.
 _STATUS_OF_NAME = {
     "rate_limit_exceeded": 429,
@@ -134,10 +135,9 @@ def failure_inside(payload: Mapping[str, Any], peer: Peer) -> Failed:
     """What an error object inside a reply means: its code or its names stand for a status."""
     problem = replace(_problem(500, payload, peer), inside=True)
     for name in (problem.code, problem.kind):
-        if re.fullmatch("[45][0-9][0-9]", name):
-            return failure(replace(problem, status=int(name)), peer)
-        if name in _STATUS_OF_NAME:
-            return failure(replace(problem, status=_STATUS_OF_NAME[name]), peer)
+        status = int(name) if _ERROR_STATUS.fullmatch(name) else _STATUS_OF_NAME.get(name)
+        if status:
+            return failure(replace(problem, status=status), peer)
     return failure(problem, peer)
 
 

@@ -169,11 +169,8 @@ class Connection:
 
 
 def _key_headers(peer: Peer) -> dict[str, str]:
-    if not peer.key:
-        return {}
-    return (
-        {"api-key": peer.key} if _is_azure(peer.host) else {"Authorization": f"Bearer {peer.key}"}
-    )
+    azure, other = {"api-key": peer.key}, {"Authorization": f"Bearer {peer.key}"}
+    return (azure if _is_azure(peer.host) else other) if peer.key else {}
 
 
 def _unpacked(response: httpx.Response) -> Iterator[bytes]:

@@ -38,6 +38,8 @@ _HISTOGRAMS = (
 )
 
 Attributes = Mapping[str, Any]
+# A span's name, from and to milliseconds after the question, and attributes; None is unknown.
+Step = tuple[str, float, float, Attributes]
 _log = logging.getLogger(__name__)
 
 
@@ -46,15 +48,6 @@ class Providers(NamedTuple):
 
     traces: "TracerProvider"
     metrics: "MeterProvider | None" = None
-
-
-class Step(NamedTuple):
-    """A span, from and to milliseconds after the question; an attribute of None is unknown."""
-
-    name: str
-    start_ms: float
-    end_ms: float
-    attributes: Attributes
 
 
 class Telemetry:
@@ -163,19 +156,19 @@ def steps(entry: Entry, requested: Attributes, *, capture: bool) -> Iterator[Ste
     The chat span also holds the packing of its prompt. Sentences are checked while the reply
     streams: the span of the check has its whole time, placed at the end.
     """
-    yield Step("rag.ask", 0.0, entry.total_ms, _of_question(entry))
+    yield ("rag.ask", 0.0, entry.total_ms, _of_question(entry))
     if entry.retrieve_ms is not None:
         found = {"gen_ai.operation.name": "retrieval"}
         if capture and entry.question:
             found["gen_ai.retrieval.query.text"] = entry.question
-        yield Step("retrieval", 0.0, entry.retrieve_ms, found)
+        yield ("retrieval", 0.0, entry.retrieve_ms, found)
     if _called(entry):
         start, end = _chat_times(entry)
         said = _messages(entry) if capture else {}
         attributes = {**_of_chat(entry, requested), **_of_reply(entry), **said}
-        yield Step(f"chat {requested['gen_ai.request.model']}", start, end, attributes)
+        yield (f"chat {requested['gen_ai.request.model']}", start, end, attributes)
     if entry.verify_ms is not None:
-        yield Step("verify", entry.total_ms - entry.verify_ms, entry.total_ms, {})
+        yield ("verify", entry.total_ms - entry.verify_ms, entry.total_ms, {})
 
 
 def _called(entry: Entry) -> bool:
