@@ -59,13 +59,10 @@ def _python(settings: Settings) -> str:
 
 
 def _libraries(settings: Settings) -> str:
-    def found(name: str) -> str:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError as error:
-            raise RagError(f"{name} is not installed", "run `pip install ragcite`") from error
-
-    return ", ".join(map(found, _LIBRARIES))
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    except PackageNotFoundError as error:
+        raise RagError(f"{error.name} is not installed", "run `pip install ragcite`") from error
 
 
 def _embedding(settings: Settings) -> str:

@@ -90,25 +90,21 @@ def request_body(
     A refused max_tokens goes as max_completion_tokens, where reasoning counts as well: it is not
     capped, for the cap is meant for answers.
     """
-    limit = options.max_tokens
+    limit, schema = options.max_tokens, options.schema
+    named = {"name": "reply", "strict": True, "schema": schema}
     fields: dict[str, Any] = {
         "max_tokens": None if limit is None else min(limit, MAX_ANSWER_TOKENS),
         "temperature": options.temperature,
         "stop": list(options.stop) or None,
         "seed": options.seed,
         "stream_options": {"include_usage": True} if options.stream else None,
-        "response_format": _response_format(options.schema),
+        "response_format": {"type": "json_schema", "json_schema": named} if schema else None,
     }
     if "max_tokens" in dropped:
         fields["max_completion_tokens"] = limit
     wanted = {n: v for n, v in fields.items() if v is not None and n not in dropped}
     texts = [{"role": m.role, "content": encodable(m.content)} for m in messages]
     return {"model": model, "messages": texts, "stream": options.stream, **wanted}
-
-
-def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    named = {"name": "reply", "strict": True, "schema": schema}
-    return {"type": "json_schema", "json_schema": named} if schema else None
 
 
 def encodable(text: str) -> str:

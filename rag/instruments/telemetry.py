@@ -75,11 +75,7 @@ class Telemetry:
         """Send what is left, but do not wait for a collector that does not answer."""
         if "_providers" not in vars(self):
             return
-        goodbyes = [
-            Thread(target=provider.shutdown, daemon=True)
-            for provider in self._providers
-            if provider
-        ]
+        goodbyes = [Thread(target=each.shutdown, daemon=True) for each in self._providers if each]
         for goodbye in goodbyes:
             goodbye.start()
         for goodbye in goodbyes:

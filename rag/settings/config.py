@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
-from ingest.errors import UsageError
+from ingest.errors import StoreMissing, UsageError
 from ingest.loaders.options import LoadOptions
 from rag.settings.keys import place_of_key
 from rag.settings.named import EXTRACTIVE, NamedModel, read_model, with_models, without_key
@@ -311,8 +311,6 @@ def find_store(settings: Settings, folder: Path | None = None, *, create: bool =
             return parent / STORE_FOLDER
     if create:
         return folder / STORE_FOLDER
-    from ingest.errors import StoreMissing
-
     raise StoreMissing(
         f"no store found: no {STORE_FOLDER} folder in {folder} or above it",
         "run `rag ingest PATH` first, or name one with --store",
