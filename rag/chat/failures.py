@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from rag.chat.foreign import parsed
+from rag.chat.foreign import number, parsed, seconds_until
 from rag.errors import (
     ChatAuthError,
     ChatError,
@@ -200,25 +200,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `headers` are looked up in lower case; `now` is in seconds since the epoch.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = number(value)
     if seconds is not None or value is None:
         return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return max(0.0, number) if math.isfinite(number) else None
+    return seconds_until(value, now, parsedate_to_datetime)
 
 
 def clean(text: str, key: str) -> str:
