@@ -15,14 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from ingest.errors import UsageError
-from rag.chat.failures import (
-    BASE_URL_HINT,
-    Failed,
-    Peer,
-    failure,
-    parse_problem,
-    retry_after,
-)
+from rag.chat.failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
 from rag.chat.wire import ChatSettings, Exchange, Reply, WholeReply
 from rag.errors import ChatRejected, ChatUnavailable
@@ -87,8 +80,7 @@ class Connection:
                     raise self._refused(response, exchange.peer, patience)
                 yield from self._read(response, exchange.reply, patience)
         except httpx.HTTPError as error:
-            stale = not exchange.answered and exchange.reused
-            raise self._interrupted(error, patience, stale=stale) from error
+            raise self._interrupted(error, exchange, patience) from error
 
     def _send(self, exchange: Exchange, patience: Patience) -> httpx.Response:
         settings, file = self._settings, exchange.upload
@@ -146,10 +138,10 @@ class Connection:
         return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(
-        self, error: httpx.HTTPError, patience: Patience, *, stale: bool = False
+        self, error: httpx.HTTPError, exchange: Exchange, patience: Patience
     ) -> Failed:
         """What a failure of the connection means; httpx's own words may hold what was sent."""
-        host = self.peer.host
+        host = exchange.peer.host
         if patience.left() <= SHORTEST_WAIT_S:
             hint = "raise chat.deadline, or name a faster model: chat.model"
             return Failed(ChatUnavailable(f"{host} did not answer within the deadline", hint))
@@ -165,7 +157,7 @@ class Connection:
         broken = isinstance(error, httpx.DecodingError)
         happened = "cannot be decoded" if broken else "ended before it was complete"
         unread = ChatUnavailable(f"the reply of {host} {happened}", "try again later")
-        return Failed(unread, retry=True, stale=stale)
+        return Failed(unread, retry=True, stale=not exchange.answered and exchange.reused)
 
 
 def _key_headers(peer: Peer) -> dict[str, str]:
