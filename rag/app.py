@@ -33,16 +33,10 @@ from rag.retrieval.rerank import open_reranker
 from rag.retrieval.retrieve import Retrieval
 from rag.safety.moderation import Check, moderated, open_check
 from rag.safety.redact import RedactingChat, kept_back
-from rag.settings.config import (
-    OPENAI_URL,
-    ChatSection,
-    Settings,
-    refuse_project_model,
-    unasked_model,
-)
+from rag.settings.config import ChatSection, Settings, refuse_project_model
 from rag.settings.keys import kept_key, read_key_file
 from rag.settings.named import without_key
-from rag.settings.sources import user_folder
+from rag.settings.sources import unasked_model, user_folder
 from rag.types import Answer, Event, Message
 
 _OCR_SECONDS = 1800.0
@@ -153,7 +147,7 @@ def own_embedder(settings: Settings, model: str | None = None) -> Embedder:
     if own.base_url and model != DEFAULT_MODEL:
         # All that is ingested would be sent there.
         refuse_project_model(settings, "embedding.base_url")
-        shared = own.base_url.rstrip("/") == _url(settings.chat)
+        shared = own.base_url.rstrip("/") == settings.chat.url
         place = settings.writer if shared else without_key(settings.chat)
         key = own.api_key or partial(api_key, replace(place, base_url=own.base_url))
         return ApiEmbedder(OpenAIChat(ChatSettings(own.base_url, key, model)))
@@ -173,13 +167,13 @@ def open_chat(
     sections = [settings.writer, *settings.fallbacks, *([settings.small] if settings.small else [])]
     upstreams: dict[str, Upstream] = {}
     for chat in sorted(sections, key=lambda chat: chat.concurrency):  # the fewest places count
-        host = urlsplit(_url(chat)).netloc.rpartition("@")[2]
-        upstreams.setdefault(_url(chat), Upstream(host, chat.concurrency))
+        host = urlsplit(chat.url).netloc.rpartition("@")[2]
+        upstreams.setdefault(chat.url, Upstream(host, chat.concurrency))
     links = []
     for chat in sections:
-        client = _open_model(chat, upstreams[_url(chat)])
+        client = _open_model(chat, upstreams[chat.url])
         asked = instead or client
-        links.append(Link(chat, client, ReusingChat(asked, _url(chat), kept) if kept else asked))
+        links.append(Link(chat, client, ReusingChat(asked, chat.url, kept) if kept else asked))
     return ModelChain(links[:-1], links[-1]) if settings.small else ModelChain(links)
 
 
@@ -187,12 +181,8 @@ def _open_model(chat: ChatSection, upstream: Upstream) -> OpenAIChat | LocalChat
     if chat.is_file:
         return LocalChat(Path(chat.model).expanduser(), window_for(model_facts(chat).window))
     key = chat.api_key or partial(api_key, chat)
-    own = ChatSettings(_url(chat), key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
+    own = ChatSettings(chat.url, key, chat.model, rpm=chat.rpm, tpm=chat.tpm)
     return OpenAIChat(own, upstream=upstream)
-
-
-def _url(chat: ChatSection) -> str:
-    return (chat.base_url or OPENAI_URL).rstrip("/")
 
 
 def api_key(chat: ChatSection) -> str:
@@ -201,7 +191,7 @@ def api_key(chat: ChatSection) -> str:
         return chat.api_key
     if chat.api_key_file:
         return read_key_file(Path(chat.api_key_file).expanduser())
-    return kept_key(user_folder(), _url(chat))
+    return kept_key(user_folder(), chat.url)
 
 
 def sync_settings(

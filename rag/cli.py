@@ -24,8 +24,7 @@ from rag.commands.chat import chat
 from rag.commands.console import report
 from rag.commands.evaluate import eval_calibrate, eval_run
 from rag.commands.ingest import ingest
-from rag.commands.installation import config_show, doctor
-from rag.commands.keys import config_set_key, config_unset_key
+from rag.commands.installation import config_set_key, config_show, config_unset_key, doctor
 from rag.commands.options import with_common
 from rag.commands.stats import stats
 from rag.commands.store import list_sources, rebuild, remove, show, status

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
@@ -58,13 +59,10 @@ def _python(settings: Settings) -> str:
 
 
 def _libraries(settings: Settings) -> str:
-    def found(name: str) -> str:
-        try:
-            return f"{name} {version(name)}"
-        except PackageNotFoundError as error:
-            raise RagError(f"{name} is not installed", "run `pip install ragcite`") from error
-
-    return ", ".join(map(found, _LIBRARIES))
+    try:
+        return ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    except PackageNotFoundError as error:
+        raise RagError(f"{error.name} is not installed", "run `pip install ragcite`") from error
 
 
 def _embedding(settings: Settings) -> str:
@@ -88,11 +86,9 @@ def _index(settings: Settings) -> str:
 def _chat(settings: Settings) -> str:
     if not settings.chat_configured:
         return "none configured: answers are extractive"
-    chat, begun = open_chat(settings), perf_counter()
-    try:
+    begun = perf_counter()
+    with closing(open_chat(settings)) as chat:
         deltas = list(chat.stream([Message("user", "Reply with the word yes.")], ChatOptions()))
-    finally:
-        chat.close()
     if notice := next((delta.notice for delta in deltas if delta.notice), ""):
         raise RagError(notice, "mend that model, or name another: chat.model")
     last = deltas[-1]

@@ -48,24 +48,22 @@ def _sentence_json(sentence: Sentence) -> dict[str, Any]:
 
 def passages_json(passages: Sequence[Passage]) -> list[dict[str, Any]]:
     """Passages in the shape that ask and search share."""
+    names = ("source", "title", "page", "page_label", "section", "header", "start", "end", "text")
     return [
         {
             "number": passage.number,
-            "source": passage.chunk.source,
-            "title": passage.chunk.title,
-            "page": passage.chunk.page,
+            **_picked(passage.chunk, *names),
             "page_label": passage.chunk.page_label or None,
-            "section": passage.chunk.section,
             "header": passage.chunk.header or None,
-            "start": passage.chunk.start,
-            "end": passage.chunk.end,
-            "text": passage.chunk.text,
             "score": round(passage.score, 4),
-            "dense_rank": passage.dense_rank,
-            "lexical_rank": passage.lexical_rank,
+            **_picked(passage, "dense_rank", "lexical_rank"),
         }
         for passage in passages
     ]
+
+
+def _picked(value: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
 
 
 def preview_json(preview: "Preview") -> dict[str, Any]:
@@ -73,8 +71,7 @@ def preview_json(preview: "Preview") -> dict[str, Any]:
     prompt = preview.prompt
     rows = zip(passages_json(prompt.shown), prompt.costs, strict=True)
     return {
-        "question": preview.question,
-        "action": preview.action,
+        **_picked(preview, "question", "action"),
         "confidence": round(preview.confidence, 4),
         "model": preview.model,
         "window": preview.facts.window or None,
@@ -91,18 +88,12 @@ def preview_json(preview: "Preview") -> dict[str, Any]:
 def report_json(report: "SyncReport") -> dict[str, Any]:
     """The object that `rag ingest --json` prints."""
     return {
-        "added": list(report.added),
-        "updated": list(report.updated),
-        "removed": list(report.removed),
-        "unchanged": report.unchanged,
+        **_picked(report, "added", "updated", "removed", "unchanged"),
         "skipped": [
             {"source": s.source, "reason": s.message, "hint": s.hint} for s in report.skipped
         ],
         "failed": [{"source": f.source, "error": f.message, "hint": f.hint} for f in report.failed],
-        "chunks": report.chunks,
-        "tokens": report.tokens,
-        "truncated": report.truncated,
-        "notes": list(report.notes),
+        **_picked(report, "chunks", "tokens", "truncated", "notes"),
         "seconds": round(report.seconds, 3),
     }
 
@@ -119,10 +110,7 @@ def document_json(stored: StoredDocument) -> dict[str, Any]:
         "page_labels": list(document.page_labels) or None,
         "metadata": dict(document.metadata),
         "text": document.text,
-        "chunks": [
-            {"start": c.start, "end": c.end, "page": c.page, "section": c.section}
-            for c in stored.chunks
-        ],
+        "chunks": [_picked(chunk, "start", "end", "page", "section") for chunk in stored.chunks],
     }
 
 
@@ -151,20 +139,8 @@ def rebuilt_text(rebuilt: "Rebuilt") -> str:
 
 def sources_json(sources: "Sequence[SourceInfo]") -> dict[str, Any]:
     """The object that `rag list --json` prints."""
-    return {
-        "sources": [
-            {
-                "id": s.id,
-                "source": s.source,
-                "title": s.title,
-                "media_type": s.media_type,
-                "chunks": s.chunks,
-                "pages": s.pages or None,
-                "path": s.path,
-            }
-            for s in sources
-        ]
-    }
+    names = ("id", "source", "title", "media_type", "chunks", "pages", "path")
+    return {"sources": [{**_picked(s, *names), "pages": s.pages or None} for s in sources]}
 
 
 def sources_text(sources: "Sequence[SourceInfo]") -> str:
@@ -304,30 +280,19 @@ def report_text(report: "SyncReport", *, verbose: bool = False) -> str:
     """One line of what an ingest did, then a line for each file that failed or, with `verbose`,
     was skipped.
     """
-    counts = [
-        f"{len(report.added)} added",
-        f"{len(report.updated)} updated",
-        f"{len(report.removed)} removed",
-        f"{report.unchanged} unchanged",
-    ]
-    if report.skipped:
-        counts.append(f"{len(report.skipped)} skipped")
-    if report.failed:
-        counts.append(f"{len(report.failed)} failed")
+    counts = [f"{len(getattr(report, name))} {name}" for name in ("added", "updated", "removed")]
+    counts.append(f"{report.unchanged} unchanged")
+    problems = {"skipped": report.skipped, "failed": report.failed}
+    counts += [f"{len(listed)} {name}" for name, listed in problems.items() if listed]
     verb = "Would be: " if report.dry_run else ""
     lines = [f"{verb}{', '.join(counts)}; {report.chunks} chunks in {report.seconds:.1f} s"]
-    if report.dry_run or verbose:
-        lines += [f"  add: {printable(source)}" for source in report.added]
-        lines += [f"  update: {printable(source)}" for source in report.updated]
-        lines += [f"  remove: {printable(source)}" for source in report.removed]
-    for failure in report.failed:
-        hint = f" ({failure.hint})" if failure.hint else ""
-        lines.append(f"  failed: {printable(failure.source)}: {printable(failure.message)}{hint}")
-    if verbose:
-        lines += [
-            f"  skipped: {printable(s.source)}: {printable(s.message)} ({s.hint})"
-            for s in report.skipped
-        ]
+    changes = {"add": report.added, "update": report.updated, "remove": report.removed}
+    for name, sources in changes.items() if report.dry_run or verbose else ():
+        lines += [f"  {name}: {printable(source)}" for source in sources]
+    for found in (*report.failed, *(report.skipped if verbose else ())):
+        name = "skipped" if found.skipped else "failed"
+        hint = f" ({found.hint})" if found.hint else ""
+        lines.append(f"  {name}: {printable(found.source)}: {printable(found.message)}{hint}")
     return "\n".join(lines)
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from time import monotonic, sleep
 from typing import Any
 
@@ -26,7 +26,7 @@ class Sidecar:
         self.path = path
         self._busy_s = busy_s
         self._is_renewed = is_renewed
-        self._lock = Lock()
+        self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
 
     def run(self, opening: Sequence[str], statement: str, *values: object) -> list[Any]:
@@ -40,20 +40,16 @@ class Sidecar:
                     self._connection = _opened(self.path, self._busy_s, opening)
                 return self._connection.execute(statement, values).fetchall()
             except (sqlite3.Error, OSError) as error:
-                self._close()
+                self.close()
                 if self._is_renewed and getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
                     _remove(self.path)
                 raise
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._close()
-
-    def _close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with suppress(sqlite3.Error):
+        with self._lock, suppress(sqlite3.Error):
+            connection, self._connection = self._connection, None
+            if connection is not None:
                 connection.close()
 
 

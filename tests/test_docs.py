@@ -8,7 +8,7 @@ import pytest
 from command import Rag
 
 import ingest
-from rag.settings.config import load_settings, setting_names
+from rag.settings.config import load_settings, setting_types
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +44,7 @@ def test_documented_settings_exist(tmp_path: Path) -> None:
     settings = load_settings(folder=tmp_path, environment={})
 
     assert settings.chat.base_url
-    variables = {"RAG_" + name.replace(".", "_").upper() for name in setting_names()}
+    variables = {"RAG_" + name.replace(".", "_").upper() for name in setting_types()}
     assert set(re.findall(r"\bRAG_[A-Z_]+", README)) <= variables | {"RAG_MODEL"}
 
 

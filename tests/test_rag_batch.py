@@ -223,6 +223,17 @@ def test_questions_come_from_a_pipe(library: Rag, tmp_path: Path) -> None:
     assert (row["id"], row["answerer"]) == ("1", "extractive")
 
 
+def test_who_answers_is_said_where_no_api_is_configured(library: Rag, tmp_path: Path) -> None:
+    """The note stands before the answers; who asked for extractive ones is told nothing."""
+    line = json.dumps({"question": LEAVE})
+
+    unasked = library("batch", "-", "-o", tmp_path / "a.jsonl", stdin=line)
+    asked = library("batch", "-", "-o", tmp_path / "b.jsonl", "--extractive", stdin=line)
+
+    assert "no chat API configured" in unasked.err
+    assert "chat API" not in asked.err
+
+
 @pytest.mark.parametrize(
     ("resume", "said"), [(False, "is there already"), (True, ":1: not a line that")]
 )

@@ -170,12 +170,12 @@ PROMPT = "\n> "  # a heading path has such an arrow too, but not at the beginnin
 
 
 class Terminal:
-    """A terminal with `rag chat` at its other end."""
+    """A terminal with a command at its other end."""
 
-    def __init__(self, rag: Rag, environment: dict[str, str]) -> None:
+    def __init__(self, rag: Rag, environment: dict[str, str], *command: str) -> None:
         self._controller, terminal = pty.openpty()
         self.process = subprocess.Popen(
-            [*rag.command, "chat"],
+            [*rag.command, *(command or ["chat"])],
             cwd=rag.folder,
             env=clean_environment(rag.home) | {"TERM": "dumb"} | environment,
             stdin=terminal,
@@ -250,6 +250,31 @@ def test_ctrl_c_cancels_an_answer_and_frees_the_api(library: Rag, stalled: Stall
     terminal.wait_for("cancelled")
     terminal.wait_for(PROMPT)
     assert terminal.end() == 0
+
+
+def test_ctrl_c_pressed_again_at_once_ends_one_answer(library: Rag, stalled: StalledChat) -> None:
+    """An impatient person, or a key that is held down, does not lose the conversation."""
+    url = f"http://127.0.0.1:{stalled.server_address[1]}/v1"
+    terminal = Terminal(library, {"OPENAI_BASE_URL": url})
+    terminal.wait_for(PROMPT)
+    terminal.type(f"{LEAVE}\n")
+    terminal.wait_for("28 days")
+    for _ in range(300):
+        terminal.interrupt()
+        time.sleep(0.001)
+
+    terminal.wait_for("cancelled")
+    terminal.wait_for(PROMPT)
+    assert terminal.end() == 0
+
+
+def test_an_ingest_at_a_terminal_shows_how_far_it_is(rag: Rag) -> None:
+    """There is a bar before the first file is counted, and the report after the last."""
+    (rag.folder / "note.md").write_text("# Pumps\n\nThe pump moves 40 litres a minute.\n")
+    terminal = Terminal(rag, {"TERM": "xterm"}, "ingest", "note.md")
+
+    terminal.wait_for("1 added")
+    assert terminal.process.wait(20) == 0
 
 
 def test_an_end_asked_for_ends_the_conversation(library: Rag, stalled: StalledChat) -> None:

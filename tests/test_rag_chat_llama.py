@@ -32,7 +32,7 @@ pytestmark = needs_model
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
     """A running server's base URL; it has two slots, so that two questions are served at once."""
-    command = [sys.executable, str(SERVER), "--with-parent", "--context", str(CONTEXT)]
+    command = [sys.executable, str(SERVER), "--context", str(CONTEXT)]
     command += ["--slots", "2", "--show-slots"]
     with subprocess.Popen(
         [*command, "--model", str(model_path()), "--alias", model_path().name],

@@ -7,7 +7,7 @@ import pytest
 from ingest.config import DEFAULT_MODEL
 from ingest.errors import StoreMissing, UsageError
 from rag.app import own_embedder
-from rag.settings.config import find_store, load_settings, setting_names, setting_value
+from rag.settings.config import find_store, load_settings, setting_types, setting_value
 
 
 def load(folder: Path, environment: dict[str, str] | None = None, **flags: object):
@@ -60,7 +60,7 @@ def test_a_project_file_is_found_in_a_parent(tmp_path: Path) -> None:
 
 def test_every_setting_has_its_variable(tmp_path: Path) -> None:
     """RAG_<SECTION>_<NAME> sets any setting."""
-    for name in setting_names():
+    for name in setting_types():
         kind = type(setting_value(load(tmp_path), name))
         values = {bool: "true", int: "100", float: "1.0", str: "x", tuple: "extractive"}
         of_name = {"safety.moderation": "rules", "safety.on_failure": "open"}

@@ -195,8 +195,7 @@ def _ended(
     failed = 0
     while True:
         try:
-            job = batches.look_up(client, batch)
-            failed = 0
+            job, failed = batches.look_up(client, batch), 0
         except ChatUnavailable:
             failed += 1
             if failed == _MOST_FAILED_POLLS:

@@ -18,11 +18,6 @@ class Outcome:
         """The answer's status; "failed" also where it broke off, for it is to be asked again."""
         return "failed" if self.error or self.answer is None else self.answer.status
 
-    @property
-    def usage(self) -> Usage:
-        """What it took."""
-        return self.answer.usage if self.answer else Usage()
-
 
 @dataclass(frozen=True, slots=True)
 class BatchReport:
@@ -55,7 +50,8 @@ class BatchReport:
 
     def added(self, outcome: Outcome, rows: int) -> "BatchReport":
         """With the rows of one question."""
-        usage, cost = outcome.usage, self.cost_usd
+        usage = outcome.answer.usage if outcome.answer else Usage()
+        cost = self.cost_usd
         if usage.prompt_tokens and cost is not None:
             cost = None if usage.cost_usd is None else cost + usage.cost_usd
         return replace(

@@ -13,7 +13,8 @@ from typing import Any
 
 from ingest.errors import UsageError
 from rag.chat.client import OpenAIChat
-from rag.chat.failures import Failed, Peer, failure, parse_problem, parsed
+from rag.chat.failures import Failed, Peer, failure, parse_problem
+from rag.chat.foreign import mapping, parsed
 from rag.chat.wire import Reply
 from rag.errors import ChatError, ChatRejected
 from rag.types import ChatDelta
@@ -56,7 +57,7 @@ def submit(api: OpenAIChat, lines: Sequence[bytes]) -> Job:
             f"{len(lines)} requests of {size / 1e6:.0f} MB are too many for one batch",
             f"{MOST_REQUESTS} and {MOST_BYTES / 1e6:.0f} MB are allowed: divide the questions",
         )
-    file = _fields(api.call("POST", "/files", upload=b"".join(lines)))
+    file = mapping(parsed(api.call("POST", "/files", upload=b"".join(lines))))
     window = {"endpoint": _ENDPOINT, "completion_window": "24h"}
     return _job(api.call("POST", "/batches", {"input_file_id": file.get("id"), **window}))
 
@@ -71,7 +72,7 @@ def replies(api: OpenAIChat, job: Job) -> dict[str, Mapping[str, Any]]:
     rows: dict[str, Mapping[str, Any]] = {}
     for file in job.files[1:]:
         for line in api.call("GET", f"/files/{file}/content").split(b"\n"):
-            row = _fields(line) if line.strip() else {}
+            row = mapping(parsed(line)) if line.strip() else {}
             rows[str(row.get("custom_id"))] = row
     return rows
 
@@ -99,7 +100,7 @@ def reply_deltas(row: Mapping[str, Any], peer: Peer) -> list[ChatDelta]:
 
 
 def _job(body: bytes) -> Job:
-    row = _fields(body)
+    row = mapping(parsed(body))
     if not isinstance(row.get("id"), str):
         raise ChatRejected("the API's batch has no id", "does it offer /v1/batches?")
     counts = row.get("request_counts") or {}
@@ -113,8 +114,3 @@ def _job(body: bytes) -> Job:
         files=tuple(str(row[name]) for name in names if row.get(name)),
         problem=str(problems[0].get("message") or ""),
     )
-
-
-def _fields(body: bytes) -> Mapping[str, Any]:
-    value = parsed(body)
-    return value if isinstance(value, dict) else {}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import zip_longest
 
 from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas, OpenAIChat
 from rag.chat.local import LocalChat
@@ -65,35 +66,28 @@ class ModelChain:
 
     def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. Where another model stands behind one, it has half the time to begin."""
-        deadline = self._timing.monotonic() + options.deadline_s
-        return self._deltas(self._order(options.easy), messages, options, deadline)
+        return self._deltas(messages, options, self._timing.monotonic() + options.deadline_s)
 
     def _order(self, easy: bool) -> tuple[Link, ...]:
         return (self._small, *self._links) if easy and self._small else self._links
 
-    def _deltas(
-        self,
-        links: Sequence[Link],
-        messages: Sequence[Message],
-        options: ChatOptions,
-        deadline: float,
-    ) -> Deltas:
-        link, *rest = links
-        left = deadline - self._timing.monotonic()
-        begin = min(options.begin_s, left / 2) if rest else options.begin_s
-        shown = False
-        try:
-            asked = replace(options, deadline_s=left, begin_s=begin)
-            with closing(link.chat.stream(messages, asked)) as deltas:
-                for delta in deltas:
-                    shown = shown or bool(delta.text)
-                    yield replace(delta, facts=link.facts()) if delta.finish_reason else delta
-        except _MENDABLE as error:
-            if shown or not rest or options.cancellation.wished:
-                raise
-            told = f"{rest[0].client.name} was asked, for {link.client.name} failed"
-            notice = ChatDelta(notice=f"{told}: {error.message}")
-        else:
-            return
-        yield notice
-        yield from self._deltas(rest, messages, options, deadline)
+    def _deltas(self, messages: Sequence[Message], options: ChatOptions, deadline: float) -> Deltas:
+        links = self._order(options.easy)
+        for link, following in zip_longest(links, links[1:]):
+            left = deadline - self._timing.monotonic()
+            begin = min(options.begin_s, left / 2) if following else options.begin_s
+            shown = False
+            try:
+                asked = replace(options, deadline_s=left, begin_s=begin)
+                with closing(link.chat.stream(messages, asked)) as deltas:
+                    for delta in deltas:
+                        shown = shown or bool(delta.text)
+                        yield replace(delta, facts=link.facts()) if delta.finish_reason else delta
+            except _MENDABLE as error:
+                if shown or not following or options.cancellation.wished:
+                    raise
+                told = f"{following.client.name} was asked, for {link.client.name} failed"
+                notice = ChatDelta(notice=f"{told}: {error.message}")
+            else:
+                return
+            yield notice

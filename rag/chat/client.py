@@ -7,28 +7,18 @@ it was shown.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from rag.chat.breaker import Breaker
-from rag.chat.failures import BASE_URL_HINT, Failed
+from rag.chat.failures import BASE_URL_HINT, Failed, Peer
+from rag.chat.foreign import parsed
 from rag.chat.gate import Gate, Wish
 from rag.chat.pace import Pace
 from rag.chat.patience import REAL_TIMING, Patience, Timing
-from rag.chat.wire import (
-    EMBEDDING_HINT,
-    ChatOptions,
-    ChatSettings,
-    Exchange,
-    Reply,
-    WholeReply,
-    embedding_body,
-    read_vectors,
-    request_body,
-)
-from rag.errors import ChatAuthError, ChatIncomplete, ChatRateLimited
+from rag.chat.wire import ChatOptions, ChatSettings, Exchange, Reply, WholeReply, request_body
+from rag.errors import ChatAuthError, ChatError, ChatIncomplete, ChatRateLimited
 from rag.types import ChatDelta, Message
 
 if TYPE_CHECKING:
@@ -41,6 +31,9 @@ _LONGEST_DEADLINE_S = 86_400.0  # "inf" would not fit a socket's time-out
 _FIRST_BACKOFF_S = 0.5
 _LONGEST_BACKOFF_S = 8.0
 _LONGEST_RETRY_AFTER_S = 120.0
+_CALL_S = 600.0
+_CALL_BYTES = 1 << 30
+_LISTING_BYTES = 8 << 20
 _CHARACTERS_A_TOKEN = 4  # as APIs estimate when they count a request against a limit
 DEFAULT_OPTIONS = ChatOptions()
 
@@ -91,15 +84,6 @@ class Upstream:
             self.gate.speed_up()
 
 
-@dataclass(frozen=True, slots=True)
-class _Asking:
-    """A question on its way: its next request, and the reading of the clock when all must end."""
-
-    wish: Wish
-    options: ChatOptions
-    deadline: float
-
-
 class OpenAIChat:
     """A chat model behind the chat completions API, `name` at it. One client serves any number of
     threads.
@@ -143,34 +127,31 @@ class OpenAIChat:
 
     def listing(self, seconds: float) -> object:
         """What the API says of its models, as JSON; None where it does not in that time."""
-        return self._connection.listing(seconds)
-
-    def embeddings(self, texts: Sequence[str], deadline_s: float = 120.0) -> list[list[float]]:
-        """The model's vector of each text, by one request and the same rules. Raises ChatError."""
-        body, read = embedding_body(self.name, texts), partial(read_vectors, count=len(texts))
-        return self.post("/embeddings", body, read, deadline_s, EMBEDDING_HINT)
+        with suppress(ChatError):
+            return parsed(self.call("GET", "/models", seconds=seconds, most=_LISTING_BYTES))
+        return None
 
     def post(
         self,
         path: str,
         body: dict[str, Any],
-        read: Callable[[Mapping[str, Any], str], _Result],
+        read: Callable[[bytes, Peer], _Result],
         deadline_s: float,
         hint: str = BASE_URL_HINT,
     ) -> _Result:
-        """Another request than for a chat reply, by the same rules: what `read` makes of the reply,
-        told the host; it may raise Failed. Raises ChatError.
+        """Another request than for a chat reply, by the same rules: what `read` makes of the reply;
+        it may raise Failed. Raises ChatError.
         """
         results: list[_Result] = []
         options = ChatOptions(max_tokens=1, deadline_s=deadline_s, stream=False)
-        asking = self._asking([str(body["input"])], options, self._timing.monotonic())
+        wish = self._wish([str(body["input"])], options, self._timing.monotonic())
 
         def exchange() -> Exchange:
             peer = self._connection.use_key()
-            reply = WholeReply(peer, lambda given: results.append(read(given, peer.host)), hint)
+            reply = WholeReply(peer.host, lambda raw: results.append(read(raw, peer)), hint)
             return Exchange(path, body, peer, reply, self._learn)
 
-        for _ in self._tries(exchange, asking):
+        for _ in self._tries(exchange, wish):
             pass
         return results[0]
 
@@ -184,43 +165,52 @@ class OpenAIChat:
         path: str,
         body: Mapping[str, Any] | None = None,
         upload: bytes | None = None,
+        seconds: float = _CALL_S,
+        most: int = _CALL_BYTES,
     ) -> bytes:
-        """See Connection.call. Raises ChatError."""
+        """One plain request beside the chat endpoint, not tried again: its reply's body.
+
+        `upload` goes as the file of a batch. Raises ChatError.
+        """
+        received: list[bytes] = []
+        peer, now = self._connection.use_key(), self._timing.monotonic
+        reply = WholeReply(peer.host, received.append, most=most)
+        exchange = Exchange(path, body or {}, peer, reply, method=method, upload=upload)
         try:
-            return self._connection.call(method, path, body, upload)
+            for _ in self._connection.exchange(exchange, Patience(seconds, now() + seconds, now)):
+                pass
         except Failed as failed:
             raise failed.error from failed.__cause__
+        return received[0]
 
     def _deltas(self, messages: Sequence[Message], options: ChatOptions, asked: float) -> Deltas:
         def exchange() -> Exchange:
-            body = request_body(self.name, messages, options, self._dropped)
-            peer = self._connection.use_key()
+            body, peer = self.body(messages, options), self._connection.use_key()
             return Exchange("/chat/completions", body, peer, Reply(peer), self._learn)
 
-        asking = self._asking([message.content for message in messages], options, asked)
-        yield from self._tries(exchange, asking)
+        wish = self._wish([message.content for message in messages], options, asked)
+        yield from self._tries(exchange, wish)
 
-    def _asking(self, texts: Sequence[str], options: ChatOptions, asked: float) -> _Asking:
+    def _wish(self, texts: Sequence[str], options: ChatOptions, asked: float) -> Wish:
         deadline = asked + min(options.deadline_s, _LONGEST_DEADLINE_S)
-        tokens = sum(map(len, texts)) // _CHARACTERS_A_TOKEN + options.answer_tokens
-        wish = Wish(
+        return Wish(
             pace=self._pace,
-            tokens=tokens,
+            tokens=sum(map(len, texts)) // _CHARACTERS_A_TOKEN + options.answer_tokens,
             asked=asked,
             until=min(deadline, asked + options.begin_s),
+            deadline=deadline,
             batch=options.batch,
             within=options.within,
             cancellation=options.cancellation,
         )
-        return _Asking(wish, options, deadline)
 
-    def _tries(self, make_exchange: Callable[[], Exchange], asking: _Asking) -> Deltas:
+    def _tries(self, make_exchange: Callable[[], Exchange], wish: Wish) -> Deltas:
         """Try until a reply is whole, or until another try is no use."""
         failures, reconnected, other_key = 0, False, False
         while True:
             exchange = make_exchange()
             try:
-                for delta in self._asked(exchange, asking):
+                for delta in self._asked(exchange, wish):
                     yield replace(delta, retries=failures) if delta.finish_reason else delta
             except Failed as failed:
                 refused = next((name for name in failed.unsupported if name in exchange.body), None)
@@ -235,7 +225,7 @@ class OpenAIChat:
                     other_key = True
                 else:
                     failures += exchange.sent
-                    asking = self._again(asking, failed, failures)
+                    wish = self._again(wish, failed, failures)
             else:
                 return
 
@@ -244,30 +234,30 @@ class OpenAIChat:
         refused = isinstance(failed.error, ChatAuthError)
         return refused and self._connection.use_key() != exchange.peer
 
-    def _asked(self, exchange: Exchange, asking: _Asking) -> Iterator[ChatDelta]:
+    def _asked(self, exchange: Exchange, wish: Wish) -> Iterator[ChatDelta]:
         """One try: wait for a turn, send, and yield the reply. Raises Failed."""
-        with self._upstream.turn(asking.wish):
-            left = asking.wish.until - self._timing.monotonic()
-            first_byte = min(self._settings.first_byte_s, left) if asking.options.stream else left
-            patience = Patience(first_byte, asking.deadline, self._timing.monotonic)
-            with asking.wish.cancellation.calling(patience.hang_up):
+        with self._upstream.turn(wish):
+            left = wish.until - self._timing.monotonic()
+            longest = self._settings.first_byte_s if exchange.body.get("stream") else left
+            patience = Patience(min(longest, left), wish.deadline, self._timing.monotonic)
+            with wish.cancellation.calling(patience.hang_up):
                 yield from self._connection.exchange(exchange, patience)
 
-    def _again(self, asking: _Asking, failed: Failed, failures: int) -> _Asking:
+    def _again(self, wish: Wish, failed: Failed, failures: int) -> Wish:
         """When to try again; raises the error where another try is no use or comes too late."""
         longest = min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** (failures - 1))
         asked_for = failed.retry_after or 0.0
         earliest = self._timing.monotonic() + asked_for + self._timing.random() * longest
         if (
             not failed.retry
-            or asking.wish.cancellation.wished
+            or wish.cancellation.wished
             or failures >= self._settings.attempts
             or asked_for > _LONGEST_RETRY_AFTER_S
-            or earliest >= asking.wish.until
+            or earliest >= wish.until
             or not (_is_asked_for(failed) or self._upstream.breaker.grants_retry())
         ):
             raise failed.error from failed.__cause__
-        return replace(asking, wish=replace(asking.wish, earliest=earliest))
+        return replace(wish, earliest=earliest)
 
     def _learn(self, headers: Mapping[str, str]) -> None:
         self._upstream.gate.learn(self._pace, headers)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 
@@ -10,11 +10,15 @@ from ingest.embed import REMEMBERED_QUERIES
 from ingest.errors import EmbeddingError
 from ingest.records import Matrix
 from rag.chat.client import OpenAIChat
-from rag.chat.wire import EMBEDDING_HINT
-from rag.errors import ChatError
+from rag.chat.failures import Failed, Peer
+from rag.chat.foreign import mappings
+from rag.chat.wire import encodable, read_object
+from rag.errors import ChatError, ChatRejected
 
 _BATCH_TEXTS = 64
 _CONNECTIONS = 4
+_DEADLINE_S = 120.0
+_HINT = "check embedding.base_url and embedding.model"
 
 
 class ApiEmbedder:
@@ -63,10 +67,14 @@ class ApiEmbedder:
         return np.concatenate(parts)
 
     def _embedded(self, texts: Sequence[str]) -> Matrix:
+        inputs = [encodable(text) or " " for text in texts]
+        body = {"model": self.name, "input": inputs, "encoding_format": "float"}
+        read = partial(_vectors, count=len(texts))
         try:
-            rows = np.array(self._client.embeddings(texts), np.float64)
+            vectors = self._client.post("/embeddings", body, read, _DEADLINE_S, _HINT)
         except ChatError as error:
             raise EmbeddingError(error.message, error.hint) from error
+        rows = np.array(vectors, np.float64)
         lengths = np.linalg.norm(rows, axis=1, keepdims=True)
         if not (np.isfinite(lengths) & (lengths > 0)).all():
             raise self._wrong("a vector without a direction")
@@ -74,4 +82,19 @@ class ApiEmbedder:
         return unit
 
     def _wrong(self, given: str) -> EmbeddingError:
-        return EmbeddingError(f"the model {self.name} gave {given}", EMBEDDING_HINT)
+        return EmbeddingError(f"the model {self.name} gave {given}", _HINT)
+
+
+def _vectors(raw: bytes, peer: Peer, count: int) -> list[list[float]]:
+    """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
+    rows = mappings(read_object(raw, peer).get("data"))
+    rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
+    vectors = [row.get("embedding") for row in rows]
+    sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
+    if len(vectors) != count or len(sound) != count or len({*map(len, sound)}) != 1:
+        raise Failed(ChatRejected(f"{peer.host} sent no vector for each text", _HINT))
+    return sound
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

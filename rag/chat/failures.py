@@ -15,6 +15,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from rag.chat.foreign import number, parsed, seconds_until
 from rag.errors import (
     ChatAuthError,
     ChatError,
@@ -48,6 +49,7 @@ _OVERFLOW = re.compile(
     r"|too many (?:input )?tokens|exceeds? the maximum number of tokens",
     re.IGNORECASE,
 )
+_ERROR_STATUS = re.compile("[45][0-9][0-9]")
 # Errors inside a reply have no status of their own: their names stand for one.
 _STATUS_OF_NAME = {
     "rate_limit_exceeded": 429,
@@ -104,14 +106,6 @@ class Failed(Exception):
     stale: bool = False
 
 
-def parsed(raw: str | bytes) -> object:
-    """The JSON value, or the raw text where it is none; such text is never a mapping."""
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return str(raw)
-
-
 def parse_problem(status: int, body: bytes, peer: Peer) -> Problem:
     """An API's error from its body: JSON of any common shape, plain text or a web page."""
     text = body.decode("utf-8", errors="replace").strip()
@@ -141,10 +135,9 @@ def failure_inside(payload: Mapping[str, Any], peer: Peer) -> Failed:
     """What an error object inside a reply means: its code or its names stand for a status."""
     problem = replace(_problem(500, payload, peer), inside=True)
     for name in (problem.code, problem.kind):
-        if re.fullmatch("[45][0-9][0-9]", name):
-            return failure(replace(problem, status=int(name)), peer)
-        if name in _STATUS_OF_NAME:
-            return failure(replace(problem, status=_STATUS_OF_NAME[name]), peer)
+        status = int(name) if _ERROR_STATUS.fullmatch(name) else _STATUS_OF_NAME.get(name)
+        if status:
+            return failure(replace(problem, status=status), peer)
     return failure(problem, peer)
 
 
@@ -207,25 +200,14 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
     `headers` are looked up in lower case; `now` is in seconds since the epoch.
     """
-    milliseconds = _number(headers.get("retry-after-ms"))
+    milliseconds = number(headers.get("retry-after-ms"))
     if milliseconds is not None:
         return milliseconds / 1000
     value = headers.get("retry-after")
-    seconds = _number(value)
+    seconds = number(value)
     if seconds is not None or value is None:
         return seconds
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _number(value: str | None) -> float | None:
-    try:
-        number = float(value or "")
-    except ValueError:
-        return None
-    return max(0.0, number) if math.isfinite(number) else None
+    return seconds_until(value, now, parsedate_to_datetime)
 
 
 def clean(text: str, key: str) -> str:

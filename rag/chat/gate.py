@@ -21,7 +21,8 @@ from rag.errors import ChatRateLimited, ChatUnavailable
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A request that wants to go out, not before `earliest` and not after `until`.
+    """A request that wants to go out, not before `earliest` and not after `until`; its reply must
+    end at the `deadline`.
 
     Requests of a batch go after all others; else the question that was asked first is first. One
     `within` an answer that is under way needs no place of its own: it would wait for itself. All
@@ -33,6 +34,7 @@ class Wish:
     asked: float
     until: float
     earliest: float = 0.0
+    deadline: float = math.inf
     batch: bool = False
     within: bool = False
     cancellation: Cancellation = field(default_factory=Cancellation)

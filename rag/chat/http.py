@@ -5,29 +5,21 @@ The key goes to the base URL alone: redirects are not followed. Every way in whi
 fail leaves here as a `Failed`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 from ipaddress import ip_address
 from itertools import islice
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from ingest.errors import UsageError
-from rag.chat.failures import (
-    BASE_URL_HINT,
-    Failed,
-    Peer,
-    failure,
-    parse_problem,
-    parsed,
-    retry_after,
-)
+from rag.chat.failures import BASE_URL_HINT, Failed, Peer, failure, parse_problem, retry_after
 from rag.chat.patience import REAL_TIMING, SHORTEST_WAIT_S, Patience, Timing, bounded
 from rag.chat.wire import ChatSettings, Exchange, Reply, WholeReply
 from rag.errors import ChatRejected, ChatUnavailable
+from rag.settings.sources import http_address
 from rag.types import ChatDelta
 
 Transport = httpx.BaseTransport
@@ -36,10 +28,7 @@ _AFTER_FINISH_S = 5.0  # for a last chunk with usage, and [DONE], which some ser
 _DRAIN_S = 0.2  # to the end of the body after [DONE]: then the connection can be used again
 _ERROR_BODY_S = 5.0
 _ERROR_BODY_BYTES = 64 * 1024
-_LISTING_BYTES = 8 << 20
 _KEEP_ALIVE_S = 30.0
-_CALL_S = 600.0
-_CALL_BYTES = 1 << 30
 # A piece is unpacked whole before it is measured: one layer of these grows 1,000 times at most.
 _ENCODINGS = ("", "identity", "gzip", "deflate")
 _AZURE = (".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com")
@@ -80,52 +69,6 @@ class Connection:
         """Close the connections that are kept for the next request."""
         self._client.close()
 
-    def listing(self, seconds: float) -> object:
-        """What `GET /models` says, as JSON; None where that fails or takes longer."""
-        patience = self._patience(seconds)
-        headers = _key_headers(self.use_key())
-        request = self._client.build_request(
-            "GET", self._url("/models"), headers=headers, timeout=patience
-        )
-        with suppress(Failed):
-            return parsed(self._received(request, patience, _LISTING_BYTES))
-        return None
-
-    def call(
-        self, method: str, path: str, body: Mapping[str, Any] | None, upload: bytes | None
-    ) -> bytes:
-        """One plain request beside the chat endpoint, not tried again: its reply's body.
-
-        `upload` goes as the file of a batch. Raises Failed.
-        """
-        patience = self._patience(_CALL_S)
-        request = self._client.build_request(
-            method,
-            self._url(path),
-            json=body,
-            data={"purpose": "batch"} if upload else None,
-            files={"file": ("batch.jsonl", upload, "application/jsonl")} if upload else None,
-            headers=_key_headers(self.use_key()),
-            timeout=patience,
-        )
-        return self._received(request, patience, _CALL_BYTES)
-
-    def _patience(self, seconds: float) -> Patience:
-        now = self._timing.monotonic
-        return Patience(seconds, now() + seconds, now)
-
-    def _received(self, request: httpx.Request, patience: Patience, most: int) -> bytes:
-        try:
-            with closing(self._client.send(request, stream=True)) as response:
-                if not response.is_success:
-                    raise self._refused(response, self.peer, patience)
-                body = b"".join(_pieces(response, patience, most))
-        except httpx.HTTPError as error:
-            raise self._interrupted(error, patience) from error
-        if len(body) > most:
-            raise Failed(ChatRejected(f"{self.peer.host} sent an over-long file"))
-        return body
-
     def exchange(self, exchange: Exchange, patience: Patience) -> Iterator[ChatDelta]:
         """Send a request and yield its reply; no wait is longer than `patience`. Raises Failed."""
         exchange.sent = True
@@ -137,18 +80,16 @@ class Connection:
                     raise self._refused(response, exchange.peer, patience)
                 yield from self._read(response, exchange.reply, patience)
         except httpx.HTTPError as error:
-            stale = not exchange.answered and exchange.reused
-            raise self._interrupted(error, patience, stale=stale) from error
-
-    def _url(self, path: str) -> str:
-        return f"{self._base}{path}{self._query}"
+            raise self._interrupted(error, exchange, patience) from error
 
     def _send(self, exchange: Exchange, patience: Patience) -> httpx.Response:
-        settings = self._settings
+        settings, file = self._settings, exchange.upload
         request = self._client.build_request(
-            "POST",
-            self._url(exchange.path),
-            json=exchange.body,
+            exchange.method,
+            f"{self._base}{exchange.path}{self._query}",
+            json=exchange.body or None,
+            data={"purpose": "batch"} if file else None,
+            files={"file": ("batch.jsonl", file, "application/jsonl")} if file else None,
             headers=_key_headers(exchange.peer),
             timeout=httpx.Timeout(
                 connect=patience.limited(settings.connect_s),
@@ -186,19 +127,21 @@ class Connection:
                     pass
 
     def _refused(self, response: httpx.Response, peer: Peer, patience: Patience) -> Failed:
-        body = bytearray()
+        body = b""
         patience.shorten(_ERROR_BODY_S)
         with suppress(httpx.HTTPError):  # half an error message is better than none
-            for piece in _pieces(response, patience, _ERROR_BODY_BYTES):
+            for piece in _unpacked(response):
                 body += piece
-        problem = parse_problem(response.status_code, bytes(body[:_ERROR_BODY_BYTES]), peer)
+                if len(body) > _ERROR_BODY_BYTES or patience.left() <= 0:
+                    break
+        problem = parse_problem(response.status_code, body[:_ERROR_BODY_BYTES], peer)
         return failure(problem, peer, retry_after(response.headers, self._timing.now()))
 
     def _interrupted(
-        self, error: httpx.HTTPError, patience: Patience, *, stale: bool = False
+        self, error: httpx.HTTPError, exchange: Exchange, patience: Patience
     ) -> Failed:
         """What a failure of the connection means; httpx's own words may hold what was sent."""
-        host = self.peer.host
+        host = exchange.peer.host
         if patience.left() <= SHORTEST_WAIT_S:
             hint = "raise chat.deadline, or name a faster model: chat.model"
             return Failed(ChatUnavailable(f"{host} did not answer within the deadline", hint))
@@ -214,15 +157,12 @@ class Connection:
         broken = isinstance(error, httpx.DecodingError)
         happened = "cannot be decoded" if broken else "ended before it was complete"
         unread = ChatUnavailable(f"the reply of {host} {happened}", "try again later")
-        return Failed(unread, retry=True, stale=stale)
+        return Failed(unread, retry=True, stale=not exchange.answered and exchange.reused)
 
 
 def _key_headers(peer: Peer) -> dict[str, str]:
-    if not peer.key:
-        return {}
-    return (
-        {"api-key": peer.key} if _is_azure(peer.host) else {"Authorization": f"Bearer {peer.key}"}
-    )
+    azure, other = {"api-key": peer.key}, {"Authorization": f"Bearer {peer.key}"}
+    return (azure if _is_azure(peer.host) else other) if peer.key else {}
 
 
 def _unpacked(response: httpx.Response) -> Iterator[bytes]:
@@ -230,18 +170,6 @@ def _unpacked(response: httpx.Response) -> Iterator[bytes]:
     if response.headers.get("content-encoding", "").lower() not in _ENCODINGS:
         raise httpx.DecodingError("")
     yield from response.iter_bytes()
-
-
-def _pieces(response: httpx.Response, patience: Patience, most: int) -> Iterator[bytes]:
-    """The pieces of a body, until there are more bytes than that. Raises ReadTimeout when late."""
-    size = 0
-    for piece in _unpacked(response):
-        yield piece
-        size += len(piece)
-        if size > most:
-            return
-        if patience.left() <= 0:
-            raise httpx.ReadTimeout("")
 
 
 def _open_transport(url: str) -> Transport:
@@ -297,21 +225,15 @@ def _endpoint(base_url: str) -> tuple[str, str, str]:
     deployment, which needs a version of the API.
     """
     base, mark, query = base_url.strip().partition("?")
-    try:
-        parts = urlsplit(base)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        parts, port = urlsplit(""), ""
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        message = "chat.base_url is not an http or https address"
-        raise UsageError(message, "for example http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
+    parts = http_address(base, "chat.base_url", "http://127.0.0.1:8080/v1 (OPENAI_BASE_URL)")
+    host = parts.hostname or ""
     base = base.rstrip("/").removesuffix("/chat/completions")
-    if _is_azure(parts.hostname):
+    if _is_azure(host):
         if not parts.path.strip("/"):
             base += "/openai/v1"
         elif "/deployments/" in base and not query:
             mark, query = "?", _AZURE_VERSION
-    return base, f"{mark}{query}", f"{parts.hostname}{port}"
+    return base, f"{mark}{query}", f"{host}:{parts.port}" if parts.port else host
 
 
 def _is_azure(host: str) -> bool:

@@ -1,8 +1,8 @@
 """llama.cpp's own server on a loopback port, as a program: `python llama_server.py --model FILE`.
 
-Prints `listening on http://HOST:PORT/v1` once it answers. It runs until it is ended, and with
-`--with-parent` until its standard input is closed, as it is when whoever started it is gone. A key
-that clients must show is taken from LLAMA_API_KEY, where llama.cpp's own program looks for it.
+Prints `listening on http://HOST:PORT/v1` once it answers. It runs until its standard input is
+closed, as it is when whoever started it is gone. A key that clients must show is taken from
+LLAMA_API_KEY, where llama.cpp's own program looks for it.
 
 It imports nothing of ours, so that it starts at once and runs in whatever folder it is started.
 """
@@ -11,7 +11,6 @@ import argparse
 import os
 import signal
 import sys
-import time
 from typing import Any
 
 _PING_S = 2  # a client need not wonder whether a long prompt is still being read
@@ -19,30 +18,24 @@ _PROMPT_CACHE_MIB = 256
 
 
 def main() -> None:
-    """Serve until the end."""
+    """Serve until the end of standard input."""
     arguments = _arguments()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads must not spin
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server = _open(arguments)
     sys.stdout.write(f"listening on {server.listening_address}/v1\n")
     sys.stdout.flush()
-    if arguments.with_parent:
-        sys.stdin.read()
-        os._exit(0)
-    while True:
-        time.sleep(3600)
+    sys.stdin.read()
+    os._exit(0)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True, help="path of a GGUF file")
     parser.add_argument("--alias", help="what the server calls it")
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--context", type=int, default=4096, help="tokens of each slot")
     parser.add_argument("--slots", type=int, default=1, help="requests served at once")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--show-slots", action="store_true", help="answer GET /slots")
-    parser.add_argument("--with-parent", action="store_true")
     return parser.parse_args()
 
 
@@ -53,12 +46,12 @@ def _open(arguments: argparse.Namespace) -> Any:
     parameters.model.path = arguments.model
     parameters.model_alias = {arguments.alias} if arguments.alias else set()
     parameters.hostnames = ["127.0.0.1"]
-    parameters.port = arguments.port
+    parameters.port = 0  # a free one
     parameters.api_keys = list(filter(None, [os.environ.get("LLAMA_API_KEY")]))
     parameters.n_ctx = arguments.context * arguments.slots  # llama.cpp splits it over the slots
     parameters.n_parallel = arguments.slots
-    parameters.cpuparams.n_threads = arguments.threads
-    parameters.cpuparams_batch.n_threads = arguments.threads
+    for threads in (parameters.cpuparams, parameters.cpuparams_batch):
+        threads.n_threads = os.cpu_count() or 1
     parameters.cache_ram_mib = _PROMPT_CACHE_MIB
     parameters.sse_ping_interval = _PING_S
     # Both run the model once before it is asked anything, which takes seconds.

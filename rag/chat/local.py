@@ -87,7 +87,7 @@ class LocalChat:
 
     def _load(self, deadline_s: float) -> _Served:
         key = secrets.token_urlsafe()
-        command = [sys.executable, "-P", str(_SERVER), "--with-parent", "--model", str(self._file)]
+        command = [sys.executable, "-P", str(_SERVER), "--model", str(self._file)]
         process = subprocess.Popen(
             [*command, "--alias", self.name, "--context", str(self._window)],
             stdin=subprocess.PIPE,

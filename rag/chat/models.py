@@ -13,7 +13,8 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
-from rag.settings.config import OPENAI_URL, ChatSection
+from rag.chat.foreign import mapping, mappings
+from rag.settings.config import ChatSection
 from rag.types import ModelFacts
 
 # The window in an entry of `GET /models`: llama.cpp (of a slot), vLLM and SGLang, OpenRouter and
@@ -38,7 +39,7 @@ _DATED = re.compile(r"-(?:\d{4}-\d\d-\d\d|\d{8}|\d{4}|latest)$")
 def model_facts(chat: ChatSection) -> ModelFacts:
     """What the settings say of the configured model, and what is listed for the rest."""
     listed = _listed()
-    models = listed.get(urlsplit(chat.base_url or OPENAI_URL).hostname or "", {})
+    models = listed.get(urlsplit(chat.url).hostname or "", {})
     known = models.get(chat.model) or models.get(_DATED.sub("", chat.model)) or {}
     own_price = chat.price_in or chat.price_out
     return ModelFacts(
@@ -52,7 +53,7 @@ def model_facts(chat: ChatSection) -> ModelFacts:
 
 def tells_window(chat: ChatSection) -> bool:
     """Whether the server may be asked for a window: the makers' own APIs do not tell it."""
-    return (urlsplit(chat.base_url or OPENAI_URL).hostname or "") not in _listed()
+    return (urlsplit(chat.url).hostname or "") not in _listed()
 
 
 def listed_window(listing: object, model: str) -> int:
@@ -60,11 +61,9 @@ def listed_window(listing: object, model: str) -> int:
 
     A list of one model means that one, by whatever name it is asked for.
     """
-    entries = listing.get("data") if isinstance(listing, dict) else listing
-    rows = [row for row in entries if isinstance(row, dict)] if isinstance(entries, list) else []
+    rows = mappings(mapping(listing).get("data", listing))
     row = next((row for row in rows if row.get("id") == model), rows[0] if len(rows) == 1 else {})
-    meta = row.get("meta")
-    told = {**row, **(meta if isinstance(meta, dict) else {})}
+    told = {**row, **mapping(row.get("meta"))}
     windows = (told.get(name) for name in _WINDOW_NAMES)
     return next((window for window in windows if type(window) is int and window > 0), 0)
 

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rag.chat.foreign import number, seconds_until
+
 _MINUTE_S = 60.0
 _UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
@@ -104,18 +106,10 @@ class Pace:
 def _reset_s(value: str, wall_clock: float) -> float | None:
     """Seconds until a reset: "6m0s", "120ms", "59.5", a time since the epoch, or an ISO date."""
     if _DURATION.fullmatch(value):
-        return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(value))
-    try:
-        number = float(value)
-    except ValueError:
-        return _until(value, wall_clock)
-    if number > _EPOCH_S:
-        number = (number / 1000 if number > _EPOCH_S * 1000 else number) - wall_clock
-    return max(0.0, number) if number < _EPOCH_S else None
-
-
-def _until(date: str, wall_clock: float) -> float | None:
-    try:
-        return max(0.0, datetime.fromisoformat(date).timestamp() - wall_clock)
-    except (ValueError, OverflowError):
-        return None
+        return sum(float(count) * _UNITS_S[unit] for count, unit in _PART.findall(value))
+    seconds = number(value)
+    if seconds is None:
+        return seconds_until(value, wall_clock, datetime.fromisoformat)
+    if seconds > _EPOCH_S:
+        seconds = (seconds / 1000 if seconds > _EPOCH_S * 1000 else seconds) - wall_clock
+    return max(0.0, seconds) if seconds < _EPOCH_S else None

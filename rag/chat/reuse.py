@@ -7,7 +7,7 @@ it, and no others.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from hashlib import sha256
@@ -39,7 +39,7 @@ class ReusingChat:
     def stream(self, messages: Sequence[Message], options: ChatOptions = DEFAULT_OPTIONS) -> Deltas:
         """See ChatModel. A reply that others wait for goes on when one of them leaves."""
         secret = request_secret(f"{self._place} {self.name}", messages, options)
-        flight = self._join(secret, lambda own: self._replies(secret, messages, own), options)
+        flight = self._join(secret, messages, options)
         try:
             with options.cancellation.calling(lambda: flight.give_up(options.cancellation)):
                 place = 0
@@ -64,14 +64,12 @@ class ReusingChat:
         if whole and not any(piece.notice for piece in pieces):
             self._kept.put(secret, _packed(pieces))
 
-    def _join(
-        self, secret: bytes, begin: Callable[[ChatOptions], Deltas], options: ChatOptions
-    ) -> "_Flight":
+    def _join(self, secret: bytes, messages: Sequence[Message], options: ChatOptions) -> "_Flight":
         with self._lock:
             flight = self._flights.get(secret)
             if flight is None or flight.ended or flight.cancellation.wished:
                 own = Cancellation()  # one who calls it off does not for the others
-                deltas = begin(replace(options, cancellation=own))
+                deltas = self._replies(secret, messages, replace(options, cancellation=own))
                 flight = self._flights[secret] = _Flight(deltas, own)
             flight.readers += 1
             return flight

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rag.chat.cancel import Cancellation
-from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside, parsed
+from rag.chat.failures import BASE_URL_HINT, NO_ANSWER, Failed, Peer, clean, failure_inside
+from rag.chat.foreign import mapping, mappings, parsed
 from rag.chat.reasoning import ReasoningFilter, ReasoningShown
 from rag.chat.sse import EventParser, EventTooLong, ServerEvent
 from rag.errors import ChatIncomplete, ChatRejected, ChatUnavailable
 from rag.types import ChatDelta, Message, Usage
 
-EMBEDDING_HINT = "check embedding.base_url and embedding.model"
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_ANSWER_TOKENS = 4_000
 MAX_VECTOR_BYTES = 64 << 20
@@ -90,90 +90,74 @@ def request_body(
     A refused max_tokens goes as max_completion_tokens, where reasoning counts as well: it is not
     capped, for the cap is meant for answers.
     """
-    limit = options.max_tokens
+    limit, schema = options.max_tokens, options.schema
+    named = {"name": "reply", "strict": True, "schema": schema}
     fields: dict[str, Any] = {
         "max_tokens": None if limit is None else min(limit, MAX_ANSWER_TOKENS),
         "temperature": options.temperature,
         "stop": list(options.stop) or None,
         "seed": options.seed,
         "stream_options": {"include_usage": True} if options.stream else None,
-        "response_format": _response_format(options.schema),
+        "response_format": {"type": "json_schema", "json_schema": named} if schema else None,
     }
     if "max_tokens" in dropped:
         fields["max_completion_tokens"] = limit
     wanted = {n: v for n, v in fields.items() if v is not None and n not in dropped}
-    texts = [{"role": m.role, "content": _encodable(m.content)} for m in messages]
+    texts = [{"role": m.role, "content": encodable(m.content)} for m in messages]
     return {"model": model, "messages": texts, "stream": options.stream, **wanted}
 
 
-def _response_format(schema: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    named = {"name": "reply", "strict": True, "schema": schema}
-    return {"type": "json_schema", "json_schema": named} if schema else None
-
-
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """A lone surrogate, from a badly encoded command line, would make the body unreadable."""
     return text.encode("utf-8", errors="replace").decode()
 
 
-def embedding_body(model: str, texts: Sequence[str]) -> dict[str, Any]:
-    """The JSON body of a request for vectors."""
-    return {
-        "model": model,
-        "input": [_encodable(text) or " " for text in texts],
-        "encoding_format": "float",
-    }
-
-
-def read_vectors(payload: Mapping[str, Any], host: str, count: int) -> list[list[float]]:
-    """The vectors in a reply, one for each of `count` texts, in their order. Raises Failed."""
-    data = payload.get("data")
-    rows = [*map(_mapping, data)] if isinstance(data, list) else []
-    rows.sort(key=lambda row: row["index"] if type(row.get("index")) is int else 0)
-    vectors = [row.get("embedding") for row in rows]
-    sound = [v for v in vectors if isinstance(v, list) and v and all(map(_is_number, v))]
-    if len(vectors) != count or len(sound) != count or len({*map(len, sound)}) != 1:
-        raise Failed(ChatRejected(f"{host} sent no vector for each text", EMBEDDING_HINT))
-    return sound
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 class WholeReply:
-    """A reply of one JSON object, read whole, which `take` is given at the end."""
+    """A reply of at most `most` bytes, read whole, which `take` is given at the end."""
 
     text = ""
     complete = ended = full = False
 
-    def __init__(self, peer: Peer, take: Callable[[Mapping[str, Any]], None], hint: str) -> None:
-        self._peer = peer
+    def __init__(
+        self,
+        host: str,
+        take: Callable[[bytes], object],
+        hint: str = "",
+        most: int = MAX_VECTOR_BYTES,
+    ) -> None:
+        self._host = host
         self._take = take
+        self._most = most
         self._hint = hint
         self._bytes = bytearray()
 
     def feed(self, data: bytes) -> Iterator[ChatDelta]:
         """Take a piece of it; nothing is yielded. Raises Failed."""
         self._bytes += data
-        if len(self._bytes) > MAX_VECTOR_BYTES:
-            raise Failed(ChatRejected(f"{self._peer.host} sent an over-long reply", self._hint))
+        if len(self._bytes) > self._most:
+            raise Failed(ChatRejected(f"{self._host} sent an over-long reply", self._hint))
         yield from ()
 
     def end(self) -> Iterator[ChatDelta]:
         """Take its end. Raises Failed."""
-        payload = _mapping(parsed(bytes(self._bytes)))
-        if payload.get("error"):
-            raise failure_inside(payload, self._peer)
-        self._take(payload)
+        self._take(bytes(self._bytes))
         yield from ()
+
+
+def read_object(raw: bytes, peer: Peer) -> Mapping[str, Any]:
+    """The JSON object of a whole reply. Raises Failed for an error in its place."""
+    payload = mapping(parsed(raw))
+    if payload.get("error"):
+        raise failure_inside(payload, peer)
+    return payload
 
 
 class Reply:
     """One reply as it comes in: bytes to deltas, streamed events and a plain JSON body alike.
 
     Which of the two it is shows in the first byte; what was asked for and the content type do not
-    decide, because servers ignore the one and mislabel the other.
+    decide, because servers ignore the one and mislabel the other. `text` is what has been yielded:
+    the answer so far, without reasoning.
     """
 
     def __init__(self, peer: Peer) -> None:
@@ -183,18 +167,13 @@ class Reply:
         self._bytes = bytearray()  # the white space before the first byte, then a JSON body
         self._received = 0
         self._form: str = ""
-        self._pieces: list[str] = []
         self._room = MAX_ANSWER_BYTES
         self._refusal = ""
         self._usage: Usage | None = None
         self._model: str | None = None
+        self.text = ""
         self.finish_reason: str | None = None
         self.ended = False
-
-    @property
-    def text(self) -> str:
-        """The answer so far, without reasoning: what has been yielded."""
-        return "".join(self._pieces)
 
     @property
     def complete(self) -> bool:
@@ -229,7 +208,7 @@ class Reply:
         yield from self._show(self._reasoning.finish())
         if not self.complete and self._form != "json":
             raise self._broken("ended its reply too early")
-        if not self._pieces:
+        if not self.text:
             raise self._no_answer()
         if self.finish_reason == "content_filter":
             raise Failed(ChatIncomplete("the API's content filter cut the answer off"))
@@ -269,9 +248,8 @@ class Reply:
             raise failure_inside(payload, self._peer)
         self._usage = _usage(payload.get("usage")) or self._usage
         self._model = _string(payload.get("model")) or self._model
-        choices = payload.get("choices")
-        choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
-        body = _mapping(choice.get("delta") or choice.get("message"))
+        choice = next(iter(mappings(payload.get("choices"))), {})
+        body = mapping(choice.get("delta") or choice.get("message"))
         self.finish_reason = _string(choice.get("finish_reason")) or self.finish_reason
         self._refusal += _content_text(body.get("refusal"))
         yield from self._show(self._visible(_content_text(body.get("content"))))
@@ -282,7 +260,7 @@ class Reply:
         try:
             return self._reasoning.feed(text)
         except ReasoningShown:
-            self._pieces.clear()  # it was not the answer: it must not be kept as a partial one
+            self.text = ""  # it was not the answer: it must not be kept as a partial one
             message = "the model's reasoning came unmarked, as if it were the answer"
             hint = (
                 "ask with --no-stream, or let the server send reasoning apart (reasoning_content)"
@@ -292,7 +270,7 @@ class Reply:
     def _show(self, text: str) -> Iterator[ChatDelta]:
         if self.full:
             return
-        if not self._pieces:
+        if not self.text:
             text = text.lstrip()
         raw = text.encode("utf-8", errors="replace")
         if len(raw) > self._room:
@@ -300,7 +278,7 @@ class Reply:
             self.finish_reason = "length"
         self._room -= len(raw)
         if text:
-            self._pieces.append(text)
+            self.text += text
             yield ChatDelta(text)
 
     def _broken(self, happened: str) -> Failed:
@@ -324,13 +302,16 @@ class Exchange:
     """One request, and what became known of its reply on the way.
 
     `learn` is given the reply's headers, by names in lower case, as soon as they are there.
+    `upload` goes as the file of a batch.
     """
 
     path: str
-    body: dict[str, Any]
+    body: Mapping[str, Any]
     peer: Peer
     reply: Reply | WholeReply
-    learn: Callable[[Mapping[str, str]], None]
+    learn: Callable[[Mapping[str, str]], None] = lambda headers: None
+    method: str = "POST"
+    upload: bytes | None = None
     sent: bool = False
     answered: bool = False
     events: list[str] = field(default_factory=list)
@@ -349,16 +330,15 @@ def _content_text(content: object) -> str:
     """The text of a content: a string, nothing, or a list of parts of which some are text."""
     if isinstance(content, str):
         return content
-    parts = map(_mapping, content) if isinstance(content, list) else ()
     return "".join(
         part["text"]
-        for part in parts
+        for part in mappings(content)
         if part.get("type", "text") == "text" and isinstance(part.get("text"), str)
     )
 
 
 def _usage(value: object) -> Usage | None:
-    counts = _mapping(value)
+    counts = mapping(value)
     prompt, completion = counts.get("prompt_tokens"), counts.get("completion_tokens")
     if type(prompt) is not int or type(completion) is not int or min(prompt, completion) < 0:
         return None
@@ -367,7 +347,3 @@ def _usage(value: object) -> Usage | None:
 
 def _string(value: object) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -1,7 +1,5 @@
 """`rag batch`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -45,13 +43,16 @@ def batch(
     settings = common.settings({**asking.flags, "chat.concurrency": jobs})
     like = replace(asking.question("", settings), batch=True)
     _check(settings, max_cost, provider, extractive=like.extractive)
-    note_answerer(settings, common.output, extractive=like.extractive)
+    note_answerer(settings, common.output, extractive=asking.extractive)
     work = Work(settings, read_questions(questions, like), out, resume)
-    with _kept(common.output, out):
+    try:
         if provider is None:
             _finish(common.output, _run(common, work, max_cost))
         else:
             _provide(common.output, work, provider)
+    except KeyboardInterrupt:
+        common.output.note(f"what was answered stands in {out}: go on with --resume")
+        raise
 
 
 def _run(common: Common, work: "Work", max_cost: float | None) -> "BatchReport":
@@ -94,16 +95,6 @@ def _finish(output: Output, report: "BatchReport") -> None:
     if not report.is_whole:
         output.note("ask what is left, and what failed, with --resume")
         raise typer.Exit(SOME_QUESTIONS_FAILED)
-
-
-@contextmanager
-def _kept(output: Output, out: Path) -> Iterator[None]:
-    """Say after an interrupt that nothing is lost."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        output.note(f"what was answered stands in {out}: go on with --resume")
-        raise
 
 
 def _check(

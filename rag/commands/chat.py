@@ -1,6 +1,9 @@
 """`rag chat`: questions in turn, each understood in the light of those before it."""
 
+import math
+import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from rag.conversation.session import Session
     from rag.types import Event
 
+_ONE_PRESS_S = 1.0
 _HELP = """\
 /sources     the words that the last answer rests on, in full
 /explain     how the last answer was found
@@ -68,6 +72,7 @@ class _Chat:
     template: "Question"
     trace: Mapping[str, Any] = field(default_factory=dict)
     failure: RagError | None = None
+    pressed: float = -math.inf
     at_terminal: bool = field(default_factory=lambda: sys.stdin.isatty() and sys.stdout.isatty())
 
     def run(self) -> None:
@@ -75,6 +80,7 @@ class _Chat:
         if self.at_terminal:
             import readline  # noqa: F401  # importing it gives `input` its line editing
 
+            signal.signal(signal.SIGINT, self._interrupt)
             self.output.note("Ask a question; /help lists the commands, Ctrl-D ends.")
         if self.session.rows:
             self.output.note(f"continuing after {len(self.session.rows)} turns")
@@ -92,6 +98,12 @@ class _Chat:
                 report(error)
         if self.failure and not self.at_terminal:
             raise self.failure
+
+    def _interrupt(self, signum: int, frame: object) -> None:
+        """Take Ctrl-C pressed again at once as one: the second would end more than an answer."""
+        before, self.pressed = self.pressed, time.monotonic()
+        if self.pressed - before > _ONE_PRESS_S:
+            raise KeyboardInterrupt
 
     def _lines(self) -> Iterator[str]:
         """What is typed or piped, line by line, without empty lines."""

@@ -15,8 +15,6 @@ from rag.types import Answer, Event, Finished, Retrieved, SentenceDone, Working
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from ingest.report import Progress
-
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -169,23 +167,14 @@ def progress_bar(output: Output) -> Iterator[Any]:
     from rich.progress import Progress as ProgressBar
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.fields[now].stage}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[unit]}"),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f} {task.fields[now].unit}"),
+        TextColumn("{task.fields[now].detail}"),
         TimeRemainingColumn(),
     )
     with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, unit="", detail="", start=True)
-
-        def advance(progress: "Progress") -> None:
-            bar.update(
-                task,
-                description=progress.stage,
-                completed=progress.done,
-                total=progress.total,
-                unit=progress.unit,
-                detail=progress.detail,
-            )
-
-        yield advance
+        task = bar.add_task("", visible=False)
+        yield lambda now: bar.update(
+            task, completed=now.done, total=now.total, now=now, visible=True
+        )

@@ -12,7 +12,7 @@ from rag.render import printable
 from rag.settings.config import find_store
 
 if TYPE_CHECKING:
-    from rag.instruments.stats import Regression, Stats, Summary
+    from rag.instruments.stats import Latency, Regression, Stats, Summary
 
 _GAP = "  "
 
@@ -57,18 +57,10 @@ def _lines(stats: "Stats") -> Iterator[str]:
     if total.errors:
         yield f"errors: {_counts(total.errors)}"
     yield ""
-    yield from _table(
-        ("milliseconds", "p50", "p95", "questions"),
-        [
-            (step.replace("_", " "), f"{t.p50:,.1f}", f"{t.p95:,.1f}", f"{t.questions:,}")
-            for step, t in total.latency_ms.items()
-        ],
-    )
+    yield from _table([_latency(*timed) for timed in total.latency_ms.items()])
     for title, groups in (("model", stats.models), ("day", stats.by_day)):
         yield ""
-        yield from _table(
-            (title, *_COLUMNS), [(name, *_row(group)) for name, group in groups.items()]
-        )
+        yield from _table([{title: name, **_figures(group)} for name, group in groups.items()])
     if total.unpriced:
         yield ""
         yield (
@@ -80,39 +72,34 @@ def _lines(stats: "Stats") -> Iterator[str]:
         yield from (f"{_GAP}{_worse(regression)}" for regression in stats.regressions)
 
 
-_COLUMNS = (
-    "questions",
-    "abstained",
-    "failed",
-    "cached",
-    "retries",
-    "grounding",
-    "total p50",
-    "tokens in",
-    "tokens out",
-    "USD",
-)
+def _latency(step: str, latency: "Latency") -> dict[str, str]:
+    return {
+        "milliseconds": step.replace("_", " "),
+        "p50": f"{latency.p50:,.1f}",
+        "p95": f"{latency.p95:,.1f}",
+        "questions": f"{latency.questions:,}",
+    }
 
 
-def _row(group: "Summary") -> tuple[str, ...]:
+def _figures(group: "Summary") -> dict[str, str]:
     failed = group.statuses.get("failed", 0) + group.statuses.get("incomplete", 0)
-    return (
-        f"{group.questions:,}",
-        f"{group.statuses.get('abstained', 0):,}",
-        f"{failed:,}",
-        f"{group.cached:,}",
-        f"{group.retries:,}",
-        "-" if group.grounding is None else f"{group.grounding:.2f}",
-        f"{group.latency_ms['total'].p50:,.0f}",
-        f"{group.prompt_tokens:,}",
-        f"{group.completion_tokens:,}",
-        f"{group.cost_usd:.4f}",
-    )
+    return {
+        "questions": f"{group.questions:,}",
+        "abstained": f"{group.statuses.get('abstained', 0):,}",
+        "failed": f"{failed:,}",
+        "cached": f"{group.cached:,}",
+        "retries": f"{group.retries:,}",
+        "grounding": "-" if group.grounding is None else f"{group.grounding:.2f}",
+        "total p50": f"{group.latency_ms['total'].p50:,.0f}",
+        "tokens in": f"{group.prompt_tokens:,}",
+        "tokens out": f"{group.completion_tokens:,}",
+        "USD": f"{group.cost_usd:.4f}",
+    }
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Aligned columns, the first to the left and the figures to the right."""
-    lines = [head, *([printable(cell) for cell in row] for row in rows)]
+def _table(rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Rows that have the same columns, the first to the left and the figures to the right."""
+    lines = [[*rows[0]], *([printable(cell) for cell in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for first, *figures in lines:
         aligned = (f"{cell:>{width}}" for cell, width in zip(figures, widths[1:], strict=True))
@@ -120,7 +107,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-
     return ", ".join(f"{count:,} {printable(name)}" for name, count in counts.items())
 
 

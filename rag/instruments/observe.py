@@ -6,7 +6,7 @@ Each function takes a question and what answers it, and yields the answer's even
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 
 from ingest.errors import RagError, UsageError
 from rag.context import Question
@@ -99,23 +99,11 @@ def within_budget(
 def finished_entry(answer: Answer, error: RagError | None, asked: float, origin: str) -> Entry:
     """What the ledger keeps of an answer."""
     usage = answer.usage if answer.model else replace(answer.usage, cost_usd=0.0)
-    measured = asdict(usage) | {f"{step}_ms": answer.timings_ms.get(step) for step in STEPS}
-    return Entry(
-        time=asked,
-        origin=origin,
-        answerer=answer.answerer,
-        model=answer.model,
-        status=answer.status,
-        error=error.name if error else None,
-        grounding=answer.grounding,
-        confidence=answer.confidence,
-        citations=len(answer.citations),
-        warnings=len(answer.warnings),
-        prompt=answer.prompt,
-        question=answer.question,
-        answer=answer.answer,
-        **measured,
-    )
+    same = {f.name: getattr(answer, f.name) for f in fields(Entry) if hasattr(answer, f.name)}
+    times = {f"{step}_ms": answer.timings_ms.get(step) for step in STEPS}
+    counts = {name: len(same[name]) for name in ("citations", "warnings")}
+    own = {"time": asked, "origin": origin, "error": error.name if error else None}
+    return Entry(**{**same, **asdict(usage), **times, **counts, **own})
 
 
 def _name(error: BaseException) -> str:

@@ -23,6 +23,7 @@ _NORMAL_95 = 1.96
 # A median that moves less, or is one of fewer questions, is what a busy machine does on its own.
 _SLOWER = 1.5
 _FEWEST = 30
+_ENDED_WELL = ("answered", "abstained")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,35 +147,19 @@ def wilson(hits: float, total: int) -> tuple[float, float]:
     return (middle - half) / scale, (middle + half) / scale
 
 
-def _failed(entry: Entry) -> bool | None:
-    return None if entry.status == "interrupted" else entry.status in ("failed", "incomplete")
-
-
-def _abstained(entry: Entry) -> bool | None:
-    return entry.status == "abstained" if entry.status in ("answered", "abstained") else None
-
-
-def _unsupported(entry: Entry) -> bool | None:
-    return None if entry.grounding is None else entry.grounding < 1
-
-
-def _retried(entry: Entry) -> bool | None:
-    return entry.retries > 0 if entry.model and not entry.cached else None
-
-
 # Shares of which more is worse: whether a question counts, None where it is not of the kind.
 _SHARES: Mapping[str, _Figure] = {
-    "failed": _failed,
-    "abstained": _abstained,
-    "unsupported": _unsupported,
-    "retried": _retried,
+    "failed": lambda e: None if e.status == "interrupted" else e.status in ("failed", "incomplete"),
+    "abstained": lambda e: e.status == "abstained" if e.status in _ENDED_WELL else None,
+    "unsupported": lambda e: None if e.grounding is None else e.grounding < 1,
+    "retried": lambda e: e.retries > 0 if e.model and not e.cached else None,
 }
 # The whole time is left out: it tells rather whether a model wrote the answers.
 _MEDIANS: Mapping[str, _Figure] = {
-    "retrieve_ms": lambda entry: entry.retrieve_ms,
-    "first_token_ms": lambda entry: None if entry.cached else entry.first_token_ms,
-    "chat_ms": lambda entry: None if entry.cached else entry.chat_ms,
-    "cost_usd": lambda entry: entry.cost_usd if entry.model and not entry.cached else None,
+    "retrieve_ms": lambda e: e.retrieve_ms,
+    "first_token_ms": lambda e: None if e.cached else e.first_token_ms,
+    "chat_ms": lambda e: None if e.cached else e.chat_ms,
+    "cost_usd": lambda e: e.cost_usd if e.model and not e.cached else None,
 }
 
 

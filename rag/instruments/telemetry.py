@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from rag.instruments.ledger import Entry
-from rag.settings.config import OPENAI_URL, ChatSection
+from rag.settings.config import ChatSection
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.metrics import MeterProvider
@@ -32,8 +32,14 @@ _LONGEST_GOODBYE_S = 2.0
 # Bounds of histogram buckets, as the conventions give them: powers of two and of four.
 _SECONDS = [0.01 * 2**power for power in range(14)]
 _TOKENS = [4.0**power for power in range(14)]
+_HISTOGRAMS = (
+    ("gen_ai.client.operation.duration", "s", "GenAI operation duration.", _SECONDS),
+    ("gen_ai.client.token.usage", "{token}", "Number of input and output tokens used.", _TOKENS),
+)
 
 Attributes = Mapping[str, Any]
+# A span's name, from and to milliseconds after the question, and attributes; None is unknown.
+Step = tuple[str, float, float, Attributes]
 _log = logging.getLogger(__name__)
 
 
@@ -44,15 +50,6 @@ class Providers(NamedTuple):
     metrics: "MeterProvider | None" = None
 
 
-class Step(NamedTuple):
-    """A span below `rag.ask`, from and to milliseconds after its start."""
-
-    name: str
-    start_ms: float
-    end_ms: float
-    attributes: Attributes
-
-
 class Telemetry:
     """Sends what it is told of from a thread of its own; nothing is imported before the first."""
 
@@ -60,7 +57,7 @@ class Telemetry:
         self, chat: ChatSection, open_providers: Callable[[], Providers], *, capture: bool = False
     ) -> None:
         """`chat` says what is requested; `capture` puts questions and answers into spans."""
-        self._requested = {"gen_ai.request.model": chat.model, **_server(chat.base_url)}
+        self._requested = {"gen_ai.request.model": chat.model, **_server(chat.url)}
         self._open = open_providers
         self._capture = capture
         self._lock = Lock()
@@ -78,11 +75,7 @@ class Telemetry:
         """Send what is left, but do not wait for a collector that does not answer."""
         if "_providers" not in vars(self):
             return
-        goodbyes = [
-            Thread(target=provider.shutdown, daemon=True)
-            for provider in self._providers
-            if provider
-        ]
+        goodbyes = [Thread(target=each.shutdown, daemon=True) for each in self._providers if each]
         for goodbye in goodbyes:
             goodbye.start()
         for goodbye in goodbyes:
@@ -93,24 +86,14 @@ class Telemetry:
         return self._open()
 
     @cached_property
-    def _histograms(self) -> tuple[Any, Any] | None:
+    def _histograms(self) -> list[Any]:
         if self._providers.metrics is None:
-            return None
+            return []
         meter = self._providers.metrics.get_meter("ragcite")
-        return (
-            meter.create_histogram(
-                "gen_ai.client.operation.duration",
-                "s",
-                "GenAI operation duration.",
-                explicit_bucket_boundaries_advisory=_SECONDS,
-            ),
-            meter.create_histogram(
-                "gen_ai.client.token.usage",
-                "{token}",
-                "Number of input and output tokens used.",
-                explicit_bucket_boundaries_advisory=_TOKENS,
-            ),
-        )
+        return [
+            meter.create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=bounds)
+            for name, unit, text, bounds in _HISTOGRAMS
+        ]
 
     def _trace(self, entry: Entry) -> None:
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
@@ -118,26 +101,21 @@ class Telemetry:
         def at(milliseconds: float) -> int:
             return int(entry.time * 1e9) + int(milliseconds * 1e6)
 
-        tracer = self._providers.traces.get_tracer("ragcite")
-        root = tracer.start_span("rag.ask", start_time=at(0), attributes=_of_question(entry))
-        below = set_span_in_context(root)
-        for step in steps(entry, self._requested, capture=self._capture):
-            kind = SpanKind.CLIENT if "server.address" in step.attributes else SpanKind.INTERNAL
-            span = tracer.start_span(
-                step.name, below, kind, step.attributes, None, at(step.start_ms)
-            )
-            if "error.type" in step.attributes:
+        tracer, below = self._providers.traces.get_tracer("ragcite"), None
+        for name, start, end, attributes in steps(entry, self._requested, capture=self._capture):
+            known = _known(attributes)
+            kind = SpanKind.CLIENT if "server.address" in known else SpanKind.INTERNAL
+            span = tracer.start_span(name, below, kind, known, None, at(start))
+            below = below or set_span_in_context(span)
+            if "error.type" in known:
                 span.set_status(Status(StatusCode.ERROR))
-            span.end(at(step.end_ms))
-        if entry.error:
-            root.set_status(Status(StatusCode.ERROR))
-        root.end(at(entry.total_ms))
+            span.end(at(end))
 
     def _measure(self, entry: Entry) -> None:
-        if self._histograms is None or not _called(entry):
+        if not self._histograms or not _called(entry):
             return
         duration, tokens = self._histograms
-        common = _of_chat(entry, self._requested)
+        common = _known(_of_chat(entry, self._requested))
         start, end = _chat_times(entry)
         duration.record((end - start) / 1000, common)
         if not entry.estimated and not entry.error:
@@ -169,23 +147,24 @@ def installed() -> bool:
 
 
 def steps(entry: Entry, requested: Attributes, *, capture: bool) -> Iterator[Step]:
-    """The spans of a question, in order.
+    """The spans of a question: its own first, and those below it in order.
 
     The chat span also holds the packing of its prompt. Sentences are checked while the reply
     streams: the span of the check has its whole time, placed at the end.
     """
+    yield ("rag.ask", 0.0, entry.total_ms, _of_question(entry))
     if entry.retrieve_ms is not None:
         found = {"gen_ai.operation.name": "retrieval"}
         if capture and entry.question:
             found["gen_ai.retrieval.query.text"] = entry.question
-        yield Step("retrieval", 0.0, entry.retrieve_ms, found)
+        yield ("retrieval", 0.0, entry.retrieve_ms, found)
     if _called(entry):
         start, end = _chat_times(entry)
         said = _messages(entry) if capture else {}
         attributes = {**_of_chat(entry, requested), **_of_reply(entry), **said}
-        yield Step(f"chat {requested['gen_ai.request.model']}", start, end, attributes)
+        yield (f"chat {requested['gen_ai.request.model']}", start, end, attributes)
     if entry.verify_ms is not None:
-        yield Step("verify", entry.total_ms - entry.verify_ms, entry.total_ms, {})
+        yield ("verify", entry.total_ms - entry.verify_ms, entry.total_ms, {})
 
 
 def _called(entry: Entry) -> bool:
@@ -204,33 +183,25 @@ def _known(attributes: Attributes) -> Attributes:
 def _of_question(entry: Entry) -> Attributes:
     names = ("origin", "status", "answerer", "grounding", "confidence", "citations", "cached")
     own = {f"rag.{name}": getattr(entry, name) for name in (*names, "cost_usd")}
-    return _known({**own, "error.type": entry.error})
+    return {**own, "error.type": entry.error}
 
 
 def _of_chat(entry: Entry, requested: Attributes) -> Attributes:
     """What its span and its metrics share. The format is OpenAI's, whoever serves it."""
-    return _known(
-        {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "openai",
-            **requested,
-            "error.type": entry.error,
-        }
-    )
+    own = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai"}
+    return {**own, **requested, "error.type": entry.error}
 
 
 def _of_reply(entry: Entry) -> Attributes:
     is_counted = not entry.estimated and not entry.error
     first = entry.first_token_ms
-    return _known(
-        {
-            "rag.retries": entry.retries,
-            "gen_ai.response.model": None if entry.error else entry.model,
-            "gen_ai.usage.input_tokens": entry.prompt_tokens if is_counted else None,
-            "gen_ai.usage.output_tokens": entry.completion_tokens if is_counted else None,
-            "gen_ai.response.time_to_first_chunk": None if first is None else first / 1000,
-        }
-    )
+    return {
+        "rag.retries": entry.retries,
+        "gen_ai.response.model": None if entry.error else entry.model,
+        "gen_ai.usage.input_tokens": entry.prompt_tokens if is_counted else None,
+        "gen_ai.usage.output_tokens": entry.completion_tokens if is_counted else None,
+        "gen_ai.response.time_to_first_chunk": None if first is None else first / 1000,
+    }
 
 
 def _messages(entry: Entry) -> Attributes:
@@ -246,9 +217,9 @@ def _messages(entry: Entry) -> Attributes:
     }
 
 
-def _server(base_url: str) -> Attributes:
+def _server(url: str) -> Attributes:
     with suppress(ValueError):
-        parts = urlsplit(base_url or OPENAI_URL)
+        parts = urlsplit(url)
         port = parts.port or (80 if parts.scheme == "http" else 443)
         if parts.hostname:
             return {"server.address": parts.hostname, "server.port": port}

@@ -4,15 +4,16 @@ of rules, or by the moderation endpoint that OpenAI's API and its likes have.
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ingest.errors import RagError, UsageError
 from rag.chat.client import OpenAIChat
-from rag.chat.failures import Failed
+from rag.chat.failures import Failed, Peer
+from rag.chat.foreign import mapping, mappings
+from rag.chat.wire import read_object
 from rag.context import Question
 from rag.errors import ChatError, ChatRejected
 from rag.safety.redact import FindWithin, Placeholders
@@ -142,23 +143,14 @@ def _compiled(pattern: str, path: Path) -> re.Pattern[str]:
         raise UsageError(message, "mend it; patterns are Python regular expressions") from error
 
 
-def _categories(payload: Mapping[str, Any], host: str) -> list[str]:
+def _categories(raw: bytes, peer: Peer) -> list[str]:
     """The categories that a reply of `/moderations` flags. Raises Failed."""
-    results = payload.get("results")
-    if not isinstance(results, list) or not results:
-        raise Failed(ChatRejected(f"{host} gave no verdict", "check safety.model"))
-    return [name for result in results for name in _flagged(result)]
-
-
-def _flagged(result: Any) -> list[str]:
-    """The categories of a flagged result; none where it is not flagged."""
-    if not isinstance(result, dict) or not isinstance(result.get("flagged"), bool):
-        raise Failed(ChatRejected("moderation gave no verdict", "check safety.model"))
-    if not result["flagged"]:
-        return []
-    categories = result.get("categories")
-    named = categories.items() if isinstance(categories, dict) else ()
-    return [str(name) for name, is_so in named if is_so is True] or ["flagged"]
+    results = mappings(read_object(raw, peer).get("results"))
+    if not results or not all(isinstance(each.get("flagged"), bool) for each in results):
+        raise Failed(ChatRejected(f"{peer.host} gave no verdict", "check safety.model"))
+    flagged = [mapping(each.get("categories")) for each in results if each["flagged"]]
+    named = [[name for name, is_so in each.items() if is_so is True] for each in flagged]
+    return [name for names in named for name in names or ["flagged"]]
 
 
 def _asked(chat: OpenAIChat, model: str, hidden: FindWithin | None, text: str) -> str:

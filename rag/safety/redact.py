@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from rag.chat.client import DEFAULT_OPTIONS, ChatModel, ChatOptions, Deltas
 from rag.errors import ChatIncomplete
@@ -53,7 +54,7 @@ class Placeholders:
     def summary(self) -> str:
         """What was hidden, for a person: "2 × email, 1 × API key"; "" for nothing."""
         counts = Counter(kind for kind, _ in self._names)
-        return ", ".join(f"{count} × {kind}" for kind, count in counts.items())
+        return ", ".join(f"{times} × {kind}" for kind, times in counts.items())
 
     def _name(self, kind: str, value: str) -> str:
         """The placeholder of a value; a word that a person wrote in small letters is the same."""
@@ -61,11 +62,9 @@ class Placeholders:
         name = self._names.get(key)
         if name is None:
             label = kind.upper() if kind.isalpha() else "SECRET"
-            number = sum(other.startswith(f"{label}_") for other in self._names.values()) + 1
-            while f"{label}_{number}" in self._taken or f"{label}_{number}" in self._values:
-                number += 1
-            name = self._names[key] = f"{label}_{number}"
-            self._values[name] = value
+            free = (f"{label}_{number}" for number in count(1))
+            name = next(n for n in free if n not in self._taken and n not in self._values)
+            self._names[key], self._values[name] = name, value
         elif self._values[name].islower():
             self._values[name] = value
         return name
@@ -96,8 +95,8 @@ class RedactingChat:
     def _restored(self, deltas: Deltas, hidden: Placeholders) -> Deltas:
         with closing(deltas):
             try:
-                for count, delta in enumerate(_whole_placeholders(deltas, hidden)):
-                    if not count and hidden.summary:
+                for place, delta in enumerate(_whole_placeholders(deltas, hidden)):
+                    if not place and hidden.summary:
                         yield ChatDelta(notice=f"kept from the model: {hidden.summary}")
                     yield delta
             except ChatIncomplete as error:

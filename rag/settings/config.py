@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from ingest.config import DEFAULT_MODEL, IndexSettings
-from ingest.errors import UsageError
+from ingest.errors import StoreMissing, UsageError
 from ingest.loaders.options import LoadOptions
 from rag.settings.keys import place_of_key
-from rag.settings.named import AUTO, EXTRACTIVE, NamedModel, put_in, read_model, without_key
+from rag.settings.named import EXTRACTIVE, NamedModel, read_model, with_models, without_key
 from rag.settings.sources import (
     MODELS,
     KeyPlace,
@@ -24,6 +24,7 @@ from rag.settings.sources import (
     convert,
     from_project,
     read_sources,
+    unasked_model,
     user_folder,
 )
 
@@ -71,6 +72,11 @@ class ChatSection:
     api_key_file: str = ""
     rewrite: bool = True
     summarise: bool = False
+
+    @property
+    def url(self) -> str:
+        """The base URL, OpenAI's where none is set."""
+        return (self.base_url or OPENAI_URL).rstrip("/")
 
     @property
     def is_file(self) -> bool:
@@ -258,17 +264,6 @@ def refuse_project_model(settings: Settings, name: str) -> None:
         raise unasked_model(name, attrgetter(name)(settings))
 
 
-def unasked_model(name: str, model: str) -> UsageError:
-    """The refusal of a model that the person did not choose: it is files that are loaded, or
-    fetched from the hub."""
-    variable = f"RAG_{name.upper().replace('.', '_')}"
-    return UsageError(
-        f"the model {model!r} is not loaded without your word",
-        f"if you trust it, set {variable}={model}, or `{name}` in your own rag.toml "
-        "(`~/.config/ragcite`)",
-    )
-
-
 def load_settings(
     flags: Mapping[str, Any] | None = None,
     *,
@@ -285,7 +280,7 @@ def load_settings(
     environment = os.environ if environment is None else environment
     found: dict[str, tuple[Origin, Any]] = {}
     models: dict[str, NamedModel] = {}
-    kinds = _types()
+    kinds = setting_types()
     given = {name: value for name, value in (flags or {}).items() if value is not None}
     sources = read_sources(folder, config, environment, kinds)
     for origin, values in (*sources, ("flag", given)):
@@ -298,7 +293,7 @@ def load_settings(
             is_own = name.startswith(_OWN) and found.get(name, ("",))[0] == "user rag.toml"
             if not (is_own and from_project(origin)):
                 found[name] = (origin, convert(name, value, kinds[name], origin))
-    return _with_key(_with_models(_build(found), models), user_folder(environment))
+    return _with_key(with_models(_build(found), models), user_folder(environment))
 
 
 def find_store(settings: Settings, folder: Path | None = None, *, create: bool = False) -> Path:
@@ -319,17 +314,21 @@ def find_store(settings: Settings, folder: Path | None = None, *, create: bool =
             return parent / STORE_FOLDER
     if create:
         return folder / STORE_FOLDER
-    from ingest.errors import StoreMissing
-
     raise StoreMissing(
         f"no store found: no {STORE_FOLDER} folder in {folder} or above it",
         "run `rag ingest PATH` first, or name one with --store",
     )
 
 
-def setting_names() -> tuple[str, ...]:
-    """All settings, as `rag config show` lists them."""
-    return tuple(_types())
+def setting_types() -> dict[str, Any]:
+    """All settings by name, as `rag config show` lists them, and the type of each."""
+    sections = {f.name: type(f.default) for f in fields(Settings) if is_dataclass(f.default)}
+    nested = {
+        f"{section}.{name}": hint
+        for section, kind in sections.items()
+        for name, hint in get_type_hints(kind).items()
+    }
+    return {**nested, "store": str}
 
 
 def setting_value(settings: Settings, name: str) -> Any:
@@ -340,18 +339,6 @@ def setting_value(settings: Settings, name: str) -> Any:
     return "(set)" if value and name.endswith(".api_key") else value
 
 
-def _types() -> dict[str, type]:
-    sections = {
-        f.name: get_type_hints(type(f.default)) for f in fields(Settings) if is_dataclass(f.default)
-    }
-    nested = {
-        f"{section}.{name}": kind
-        for section, hints in sections.items()
-        for name, kind in hints.items()
-    }
-    return {**nested, "store": str}
-
-
 def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
     settings = Settings(origins={name: origin for name, (origin, _) in found.items()})
     for name, (_, value) in found.items():
@@ -359,43 +346,6 @@ def _build(found: Mapping[str, tuple[Origin, Any]]) -> Settings:
         changed = replace(getattr(settings, section), **{key: value}) if key else value
         settings = replace(settings, **{section: changed})
     return _checked(settings)
-
-
-def _with_models(settings: Settings, models: Mapping[str, NamedModel]) -> Settings:
-    """Put named models in the place of their names. Raises UsageError for a name without table."""
-    url = settings.chat.base_url or OPENAI_URL
-    own = settings.writer
-    withheld = [own.base_url] if settings.key_withheld else []
-
-    def named(name: str) -> ChatSection:
-        model = models.get(name)
-        if not name:
-            hint = "set both to names of tables [models.NAME]"
-            raise UsageError('chat.model is "auto", but chat.small or chat.large is empty', hint)
-        if model is None:
-            hint = f"add a table [models.{name}] to rag.toml"
-            raise UsageError(f"no model is named {name!r}", hint)
-        withheld.extend([model.base_url or url] if model.withheld else [])
-        section = put_in(own, name, model, url)
-        if section.is_file and from_project(model.origin):
-            raise unasked_model("chat.model", section.model)
-        return section
-
-    chat, origins = settings.chat, dict(settings.origins)
-    automatic = chat.model == AUTO
-    writer = chat.large if automatic else chat.model
-    if automatic or writer in models:
-        chat = named(writer)
-        if models[writer].base_url:  # it has come with its own key, or with none
-            origins |= dict.fromkeys(("chat.base_url", "chat.api_key"), models[writer].origin)
-    return replace(
-        settings,
-        chat=chat,
-        small=named(chat.small) if automatic else None,
-        fallbacks=tuple(named(name) for name in chat.fallbacks if name != EXTRACTIVE),
-        withheld=tuple(dict.fromkeys(withheld)),
-        origins=origins,
-    )
 
 
 def _with_key(settings: Settings, folder: Path) -> Settings:
@@ -408,7 +358,7 @@ def _with_key(settings: Settings, folder: Path) -> Settings:
             "set RAG_CHAT_API_KEY_FILE, or `chat.api_key_file` in your own rag.toml "
             "(`~/.config/ragcite`)",
         )
-    kept = place_of_key(folder, settings.chat.base_url or OPENAI_URL)
+    kept = place_of_key(folder, settings.chat.url)
     place: Origin | None = "key file" if settings.chat.api_key_file else kept or None
     origins = {**settings.origins, "chat.api_key": place} if place else settings.origins
     return replace(settings, origins=origins)

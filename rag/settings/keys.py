@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from ingest.errors import UsageError
+from rag.settings.sources import http_address
 
 Place = Literal["", "keyring", "keys.json"]
 KEYRING: Place = "keyring"
@@ -81,16 +81,9 @@ def read_key_file(path: Path) -> str:
 
 def _address(base_url: str) -> str:
     """A base URL in one form, whatever its letters' case and end."""
-    try:
-        parts = urlsplit(base_url.strip())
-    except ValueError:
-        parts = urlsplit("")
-    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"{base_url!r} is not an http or https address", "for example https://api.openai.com/v1"
-        )
+    parts = http_address(base_url, repr(base_url), "https://api.openai.com/v1")
     path = parts.path.rstrip("/").removesuffix("/chat/completions")
-    return f"{parts.scheme.lower()}://{parts.netloc.lower()}{path}"
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
 
 
 def _private_text(path: Path) -> str:

@@ -5,43 +5,40 @@ of its own, but no variable of the environment is read because it says so.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import UsageError
-from rag.settings.sources import Origin, convert
+from rag.settings.sources import Origin, convert, from_project, unasked_model
 
 if TYPE_CHECKING:
-    from rag.settings.config import ChatSection
+    from rag.settings.config import ChatSection, Settings
 
-AUTO = "auto"
+_AUTO = "auto"
 EXTRACTIVE = "extractive"
 
 
 @dataclass(frozen=True, slots=True)
 class NamedModel:
-    """One table: fields as in the section [chat], empty or 0 where it says nothing.
+    """One table: its `values` by the names of fields of the section [chat], none empty or 0.
 
-    `api_key_env` names the variable that holds the key; it was `withheld` where a file of the
-    project says so. `origin` is where the table stands.
+    Its key was `withheld` where a file of the project names the variable that holds it. `origin` is
+    where the table stands.
     """
 
-    base_url: str = ""
-    api_key: str = field(default="", repr=False)
-    api_key_env: str = ""
-    model: str = ""
-    window: int = 0
-    price_in: float = 0.0
-    price_out: float = 0.0
-    rpm: int = 0
-    tpm: int = 0
-    concurrency: int = 0
-    origin: Origin = "default"
+    values: Mapping[str, Any] = field(repr=False)
+    origin: Origin
     withheld: bool = False
 
 
-_NOT_SET = ("origin", "withheld")
-_KINDS = {f.name: type(f.default) for f in fields(NamedModel) if f.name not in _NOT_SET}
+# What the section [chat] has of it is not what a model of another name costs, reads or allows.
+_FACTS: Mapping[str, Any] = {"window": 0, "price_in": 0.0, "price_out": 0.0, "rpm": 0, "tpm": 0}
+_KEY_VARIABLE = "api_key_env"
+_KINDS: Mapping[str, type] = {
+    **dict.fromkeys(("base_url", "api_key", _KEY_VARIABLE, "model"), str),
+    **{name: type(nothing) for name, nothing in _FACTS.items()},
+    "concurrency": int,
+}
 
 
 def read_model(
@@ -51,43 +48,64 @@ def read_model(
 
     Raises UsageError for a field that is none, or of another kind.
     """
-    values: dict[str, Any] = {}
-    for key, value in (table if isinstance(table, dict) else {"": table}).items():
-        kind = _KINDS.get(key)
-        if kind is None:
-            hint = f"a model has: {', '.join(_KINDS)}"
-            raise UsageError(f"unknown setting {name}.{key} ({origin})", hint)
-        values[key] = convert(f"{name}.{key}", value, kind, origin)
-    model = NamedModel(origin=origin, **values)
-    if (model.api_key or model.api_key_env) and not model.base_url:
+    given = table if isinstance(table, dict) else {"": table}
+    if unknown := [key for key in given if key not in _KINDS]:
+        hint = f"a model has: {', '.join(_KINDS)}"
+        raise UsageError(f"unknown setting {name}.{unknown[0]} ({origin})", hint)
+    read = {key: convert(f"{name}.{key}", v, _KINDS[key], origin) for key, v in given.items()}
+    variable, key = read.pop(_KEY_VARIABLE, ""), read.get("api_key")
+    if (variable or key) and not read.get("base_url"):
         hint = "add the base_url that the key may be sent to"
         raise UsageError(f"{name} has a key but no base_url ({origin})", hint)
-    if model.api_key or not model.api_key_env:
-        return model
-    if environment is None:
-        return replace(model, withheld=True)
-    return replace(model, api_key=environment.get(model.api_key_env, ""))
+    read["api_key"] = key or (environment or {}).get(variable)
+    values = {key: value for key, value in read.items() if value}
+    return NamedModel(values, origin, bool(variable) and not key and environment is None)
 
 
-def put_in(chat: "ChatSection", name: str, model: NamedModel, url: str) -> "ChatSection":
-    """The chat settings with a named model in the place of theirs, which is at `url`.
+def with_models(settings: "Settings", models: Mapping[str, NamedModel]) -> "Settings":
+    """Put named models in the place of their names. Raises UsageError for a name without table."""
+    own, chat, origins = settings.writer, settings.chat, dict(settings.origins)
+    withheld = [own.base_url] if settings.key_withheld else []
+
+    def named(name: str) -> "ChatSection":
+        if not name:
+            hint = "set both to names of tables [models.NAME]"
+            raise UsageError('chat.model is "auto", but chat.small or chat.large is empty', hint)
+        if name not in models:
+            hint = f"add a table [models.{name}] to rag.toml"
+            raise UsageError(f"no model is named {name!r}", hint)
+        if models[name].withheld:
+            withheld.append(models[name].values["base_url"])
+        section = _put_in(own, name, models[name])
+        if section.is_file and from_project(models[name].origin):
+            raise unasked_model("chat.model", section.model)
+        return section
+
+    automatic = chat.model == _AUTO
+    writer = chat.large if automatic else chat.model
+    if automatic or writer in models:
+        chat = named(writer)
+        if "base_url" in models[writer].values:  # it has come with its own key, or with none
+            origins |= dict.fromkeys(("chat.base_url", "chat.api_key"), models[writer].origin)
+    return replace(
+        settings,
+        chat=chat,
+        small=named(chat.small) if automatic else None,
+        fallbacks=tuple(named(name) for name in chat.fallbacks if name != EXTRACTIVE),
+        withheld=tuple(dict.fromkeys(withheld)),
+        origins=origins,
+    )
+
+
+def _put_in(chat: "ChatSection", name: str, model: NamedModel) -> "ChatSection":
+    """The chat settings with a named model in the place of theirs.
 
     The key of `chat` is kept for the base URL that it was given for alone.
     """
-    if model.api_key or model.withheld or model.base_url.rstrip("/") not in ("", url.rstrip("/")):
+    url = model.values.get("base_url", chat.url).rstrip("/")
+    if model.values.get("api_key") or model.withheld or url != chat.url:
         chat = without_key(chat)
-    return replace(
-        chat,
-        base_url=model.base_url or chat.base_url,
-        api_key=model.api_key or chat.api_key,
-        model=model.model or name,
-        window=model.window,
-        price_in=model.price_in,
-        price_out=model.price_out,
-        rpm=model.rpm,
-        tpm=model.tpm,
-        concurrency=model.concurrency or chat.concurrency,
-    )
+    return replace(chat, **{**_FACTS, "model": name, **model.values})
 
 
 def without_key(chat: "ChatSection") -> "ChatSection":

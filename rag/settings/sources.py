@@ -3,8 +3,10 @@
 import os
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from ingest.errors import UsageError
 
@@ -30,6 +32,26 @@ def from_project(origin: Origin) -> bool:
     not redirect a person's own key, nor have a model loaded.
     """
     return origin in (".env", "rag.toml")
+
+
+def http_address(url: str, named: str, example: str) -> SplitResult:
+    """The parts of a base URL. Raises UsageError for what is no address of HTTP."""
+    with suppress(ValueError):
+        parts = urlsplit(url.strip())
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return parts
+    raise UsageError(f"{named} is not an http or https address", f"for example {example}")
+
+
+def unasked_model(name: str, model: str) -> UsageError:
+    """The refusal of a model that the person did not choose: it is files that are loaded, or
+    fetched from the hub."""
+    variable = f"RAG_{name.upper().replace('.', '_')}"
+    return UsageError(
+        f"the model {model!r} is not loaded without your word",
+        f"if you trust it, set {variable}={model}, or `{name}` in your own rag.toml "
+        "(`~/.config/ragcite`)",
+    )
 
 
 def user_folder(environment: Mapping[str, str] = os.environ) -> Path:
