@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -82,9 +83,34 @@ class Rag:
         )
         return Result(done.returncode, done.stdout, done.stderr)
 
+    def at_terminal(self, *arguments: str | Path, **environment: str) -> Result:
+        """The command with a terminal for all it writes; `out` is what the terminal receives."""
+        controller, terminal = pty.openpty()
+        with subprocess.Popen(
+            [*self.command, *map(str, arguments)],
+            cwd=self.folder,
+            env=clean_environment(self.home) | {"TERM": "xterm"} | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=terminal,
+            stderr=terminal,
+        ) as process:
+            os.close(terminal)
+            received = b"".join(iter(lambda: read_terminal(controller), b""))
+            os.close(controller)
+            code = process.wait(30)
+        return Result(code, received.decode().replace("\r\n", "\n"), "")
+
     @property
     def command(self) -> Sequence[str]:
         return (sys.executable, "-P", "-c", "from rag.cli import main; main()")
+
+
+def read_terminal(controller: int) -> bytes:
+    """The next of what a terminal receives; nothing once its last writer has gone."""
+    try:
+        return os.read(controller, 4096)
+    except OSError:  # how Linux ends a terminal that nobody writes to
+        return b""
 
 
 def write_documents(folder: Path, documents: dict[str, str] | None = None) -> Path:

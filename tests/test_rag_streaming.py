@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
 import pytest
-from command import Rag, clean_environment
+from command import Rag, clean_environment, read_terminal
 
 QUESTION = "How many days of paid leave does an employee have?"
 GOOD = "Every employee has 28 days of paid leave a year"
@@ -78,20 +78,13 @@ def on_terminal(library: Rag, chat: SlowChat, **environment: str) -> str:
     )
     os.close(terminal)
     received = b""
-    while piece := _read(controller):
+    while piece := read_terminal(controller):
         received += piece
         if b"[1]" in received:
             chat.go_on.set()
     os.close(controller)
     assert process.wait(30) == 0
     return received.decode().replace("\r\n", "\n")
-
-
-def _read(controller: int) -> bytes:
-    try:
-        return os.read(controller, 4096)
-    except OSError:  # how Linux ends a terminal that nobody writes to
-        return b""
 
 
 def test_a_terminal_shows_each_sentence_checked_as_it_ends(library: Rag, chat: SlowChat) -> None:
@@ -116,10 +109,10 @@ def test_an_interrupt_leaves_what_was_shown(library: Rag, chat: SlowChat) -> Non
     os.close(terminal)
     received = b""
     while b"[1]" not in received:
-        received += _read(controller)
+        received += read_terminal(controller)
     interrupted = time.monotonic()
     process.send_signal(signal.SIGINT)
-    while piece := _read(controller):
+    while piece := read_terminal(controller):
         received += piece
     os.close(controller)
 
