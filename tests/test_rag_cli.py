@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shlex
 import shutil
 import signal
@@ -283,6 +284,24 @@ def test_bad_usage(rag: Rag, arguments: list[str], code: int, words: str) -> Non
     assert "Traceback" not in result.err
     assert len(result.err.strip().splitlines()) <= 2
     assert as_json.json["error"].keys() == {"type", "message", "hint"}
+
+
+def test_an_ingest_on_a_terminal_that_finds_nothing_to_do(library: Rag) -> None:
+    """The progress bar of a run that ends before its first step breaks nothing."""
+    controller, terminal = pty.openpty()
+    done = subprocess.run(
+        [*library.command, "ingest", "docs"],
+        cwd=library.folder,
+        env=clean_environment(library.home) | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(controller)
+
+    assert (done.returncode, f"{len(DOCUMENTS)} unchanged" in done.stdout) == (0, True)
 
 
 def test_an_empty_folder_is_said_and_loses_nothing(rag: Rag) -> None:

@@ -176,11 +176,13 @@ def progress_bar(output: Output) -> Iterator[Any]:
         TimeRemainingColumn(),
     )
     with ProgressBar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, unit="", detail="", start=True)
+        # Hidden until there is a total to show: a run without work ends before it has one.
+        task = bar.add_task("", total=None, visible=False, unit="", detail="")
 
         def advance(progress: "Progress") -> None:
             bar.update(
                 task,
+                visible=True,
                 description=progress.stage,
                 completed=progress.done,
                 total=progress.total,
