@@ -268,6 +268,7 @@ def test_one_bad_file_never_stops_a_run(rag: Rag) -> None:
         (["ask", "   "], 2, "empty"),
         (["ask", "What?", "-k", "0"], 2, "-k"),
         (["nonsense"], 2, "nonsense"),
+        (["batch", "none.jsonl", "-o", "a.jsonl"], 2, "cannot read none.jsonl: No such file"),
         (["ask", "What?", "--config", "none.toml"], 2, "none.toml"),
         (["ask", "What?", "--store", "postgresql://host/db"], 2, "folder"),
         (["eval", "run", "nowhere"], 2, "nowhere"),
@@ -284,6 +285,23 @@ def test_bad_usage(rag: Rag, arguments: list[str], code: int, words: str) -> Non
     assert "Traceback" not in result.err
     assert len(result.err.strip().splitlines()) <= 2
     assert as_json.json["error"].keys() == {"type", "message", "hint"}
+
+
+def test_a_group_without_a_command_shows_its_help(rag: Rag) -> None:
+    """The help as it is, on standard error, with the code of bad usage."""
+    for group in ([], ["config"]):
+        result = rag(*group)
+
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("Usage: ")
+
+
+def test_a_terminal_that_cannot_show_a_letter(library: Rag) -> None:
+    """What it cannot show is escaped; JSON is UTF-8 all the same."""
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+
+    assert r"b\xfcro.md" in library("list", environment=ascii_only).out
+    assert "büro.md" in library("list", "--json", environment=ascii_only).out
 
 
 def test_an_ingest_on_a_terminal_that_finds_nothing_to_do(library: Rag) -> None:
