@@ -16,6 +16,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from ingest.errors import UsageError
+from ingest.schema import DATABASE
 
 IGNORE_FILES = (".gitignore", ".ragignore")
 TOOL_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "__MACOSX"})
@@ -205,7 +206,8 @@ def _verdict(
     if _is_ignored(relative, ignores):
         return SkippedFile(relative, SkipReason.IGNORED)
     if is_folder:
-        return relative
+        is_store = os.path.lexists(f"{entry.path}/{DATABASE}")
+        return SkippedFile(relative, SkipReason.TOOL_FOLDER) if is_store else relative
     return _file_verdict(walk, entry, relative)
 
 
