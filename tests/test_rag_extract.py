@@ -57,6 +57,30 @@ def test_the_best_sentence_answers(question: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Hints for guests\n\nThe flat costs guests 48 euros a night.",
+        "Rates for guests in euros\nRoom | Rate | Cleaning\nFlat | 48 euros for guests | 35",
+    ],
+    ids=["title", "caption"],
+)
+def test_a_title_or_caption_is_no_answer(text: str) -> None:
+    """What names a text or a table states nothing by itself."""
+    (only,) = ranked("What do guests pay?", passage(1, text))
+
+    assert "48 euros" in only.text
+
+
+def test_a_footnote_reads_without_its_mark() -> None:
+    """The words of a footnote are shown, and its mark is not."""
+    note = "[^1]: Exceptions need the signature of the director."
+
+    best = ranked("Whose signature do exceptions need?", passage(1, note))[0]
+
+    assert (best.text, best.shown) == (note, note.removeprefix("[^1]: "))
+
+
+@pytest.mark.parametrize(
     ("question", "holds", "lacks"),
     [
         ("What was Anna Berg's salary?", "She had 4,100 a month.", "She had 3 children."),

@@ -36,7 +36,7 @@ _ANNOUNCING = (":", "\uff1a")
 # What follows an announcement: fenced code, or lines up to a blank one.
 _BLOCK = re.compile(r"\s*(?:(?P<fence>```|~~~).*?\n(?P=fence)|\S(?:(?!\n[ \t]*\n).)*)", re.DOTALL)
 _LONGEST_ANNOUNCED = 600
-_MARKER = re.compile(r"^(?:[-*+\u2022\u2013]|\d{1,2}[.)])[ \t]+")
+_MARKER = re.compile(r"^(?:[-*+\u2022\u2013]|\d{1,2}[.)]|\[\^[^\]\s]+\]:)[ \t]+")
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
 _CAPITALS = re.compile(r"[^\W\d_a-zß-ÿ]{2,}[\s-]+[^\W\d_a-zß-ÿ]{2,}\b")
 _STOP = re.compile(r"[.!\u2026\u3002\uff01]\W*$")
@@ -151,7 +151,8 @@ def _sentences(asked: Asked, passage: Passage) -> list[ScoredSentence]:
     for index, (start, stop) in enumerate(prepared.spans):
         end = _with_announced(prepared.text, start, stop)
         shown, header = _readable(passage, start, end)
-        if not shown or not _states(prepared.text[start:end], shown, passage):
+        states = _states(prepared.text[start:end], shown, passage)
+        if not shown or not states or _is_label(passage, start, end):
             continue
         context = prepared.terms[index].union(prepared.heading, terms(header))
         beside = context | prepared.found(max(0, index - 1), index + 2)
@@ -192,6 +193,16 @@ def _states(text: str, shown: str, passage: Passage) -> bool:
         return False
     # A table that lost its lines.
     return text != shown or len(_FIGURE.findall(text)) <= _MOST_FIGURES
+
+
+def _is_label(passage: Passage, start: int, end: int) -> bool:
+    """Whether a line without a figure is the title of a plain text, or a caption above a table."""
+    text = passage.chunk.text
+    line, below = text[start:end], text[end + 1 :].partition("\n")[0]
+    if "\n" in line or _STOP.search(line) or len(cells(line)) > 1 or _FIGURE.search(line):
+        return False
+    is_title = passage.chunk.start + start == 0 and text.startswith("\n\n", end)
+    return is_title or (text.startswith("\n", end) and len(cells(below)) > 1)
 
 
 def _with_announced(text: str, start: int, end: int) -> int:
