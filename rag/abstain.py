@@ -98,7 +98,8 @@ def judge(
     calibration: Calibration = DEFAULT,
 ) -> Judgement:
     """Judge by the ranked sentences of the passages; no sentence at all is no confidence."""
-    absent = missing(asked, frozenset[str]().union(*map(terms_of, passages)))
+    found = frozenset[str]().union(*map(terms_of, passages))
+    absent = missing(asked, found) if passages else ()
     if not ranked:
         return Judgement(0.0, Signals(), calibration, absent)
     measured = signals(asked, ranked)
@@ -122,7 +123,8 @@ def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
 def missing(asked: Asked, found: frozenset[str]) -> tuple[str, ...]:
     """The words of a question of which these terms hold nothing, as the question writes them."""
     written = (asked.text[word.start : word.end] for word in words(asked.text))
-    unknown = (word for word in written if (own := terms(word)) and found.isdisjoint(own))
+    counted = asked.weights.keys()  # without the words that ask, as "how many"
+    unknown = (w for w in written if (own := counted & set(terms(w))) and found.isdisjoint(own))
     return tuple(dict.fromkeys(unknown))
 
 

@@ -95,7 +95,7 @@ class _Progress:
             confidence=self.context.judgement.confidence,
             usage=self._priced_usage(),
             timings_ms=self.timings,
-            warnings=() if abstained and not self.model else tuple(self.warnings),
+            warnings=tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
             prompt=self.prompt,
             standalone=self.context.standalone.text,
@@ -151,6 +151,8 @@ def ask_stream(question: Question, resources: Resources) -> Iterator[Event]:
 def _abstain(context: Context) -> Iterator[Event]:
     """Refuse before any chat call; the nearest passages are shown instead."""
     progress = _Progress(context, context.retrieval.passages)
+    nothing = context.question.filters and not progress.passages
+    progress.warnings = ["no document passes the filters"] if nothing else []
     yield Retrieved(progress.passages, trace(context))
     yield Finished(progress.answer("abstained"))
 

@@ -68,6 +68,16 @@ def test_what_the_documents_do_not_hold_is_said(library: Rag) -> None:
     assert library("ask", question, "--fail-on-abstain").code == 10
 
 
+def test_a_filter_that_leaves_nothing_is_said(library: Rag) -> None:
+    """What no document passes is no word of what they lack; "how many" is never missing."""
+    nothing = library("ask", "Who leads the evacuation?", "--filter", "type=pdf", "--json").json
+    lacking = library("ask", "How many zebras are there?", "--json").json
+
+    assert (nothing["status"], nothing["missing"]) == ("abstained", [])
+    assert nothing["warnings"] == ["no document passes the filters"]
+    assert (lacking["status"], lacking["missing"]) == ("abstained", ["zebras"])
+
+
 def test_search_gives_ranked_passages(library: Rag) -> None:
     """Search is retrieval alone, in the passages' shape."""
     result = library("search", "first class train", "-k", "2", "--json").json
