@@ -20,7 +20,7 @@ from ingest.errors import StoreMismatch
 from ingest.records import seal
 from ingest.words import terms, words
 from rag.extractive.asked import Asked
-from rag.extractive.extract import ScoredSentence
+from rag.extractive.extract import ScoredSentence, has_rival, overlap
 from rag.grounding.verify import prepared_passage
 from rag.types import Passage
 
@@ -108,14 +108,14 @@ def judge(
 
 def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
     """The signals of ranked sentences, of which there is at least one."""
-    best, chunk = ranked[0], ranked[0].passage.chunk
-    above = f"{chunk.source} {chunk.date} {chunk.context} {best.header}"
+    best = ranked[0]
+    runner_up = next((s for s in ranked if not overlap(s, best)), None)
     return Signals(
         cosine=best.marks.cosine,
         beside=best.marks.beside,
         named=asked.specific_coverage(terms_of(best.passage)),
-        margin=best.score - ranked[1].score if len(ranked) > 1 else 0.0,
-        rival=float(asked.has_rival(best.shown, above)),
+        margin=max(0.0, best.score - runner_up.score) if runner_up else 0.0,
+        rival=float(has_rival(asked, best)),
         lacking=float(asked.measured and not best.marks.type),
     )
 
