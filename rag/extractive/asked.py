@@ -126,7 +126,9 @@ _ASKS_NAME = re.compile(r"\b(?:who|whom|whose|where|wer|wem|wen|wessen|wo|wohin)
 MEASURED = re.compile(
     r"\bhow (?:many|much|long|soon|quickly|old|far|tall|high|large|big|deep|fast|often|heavy|wide"
     r"|loud)\b|\bwie ?(?:viele?|lange|schnell|alt|hoch|oft|groß|schwer|weit|teuer|breit|tief)\b"
-    r"|\bstand for\b|\bmean\W*$",
+    r"|\bstand for\b|\bmean\W*$"
+    r"|^\W*(?:please\s+)?(?:compare|describe|explain|list|name|summari[sz]e"
+    r"|(?:give|show|tell)\s+(?:me|us))\b",
     re.IGNORECASE,
 )
 # KL-40, a year, 2.3.1: what is another thing with another number.
