@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 # Raise it when ingest/chunk.py or ingest/sentences.py cuts the same document in other places.
-CHUNKER = 4
+CHUNKER = 5
 # Raise it when ingest/words.py makes other terms of the same text.
 ANALYSIS = 2
 

@@ -18,6 +18,7 @@ from typing import Any
 from pathspec import GitIgnoreSpec
 
 from ingest.errors import UsageError
+from ingest.schema import DATABASE
 
 IGNORE_FILES = (".gitignore", ".ragignore")
 TOOL_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "__MACOSX"})
@@ -187,6 +188,8 @@ def _verdict(
     if _is_ignored(relative, folder.rules):
         return SkippedFile(relative, SkipReason.IGNORED)
     if is_folder:
+        if os.path.lexists(f"{entry.path}/{DATABASE}"):
+            return SkippedFile(relative, SkipReason.TOOL_FOLDER)
         return _Folder(Path(entry.path), relative, folder.rules)
     if entry.is_symlink() and (reason := _reason_of_link(entry.path, root)):
         return SkippedFile(relative, reason)

@@ -72,10 +72,10 @@ _OOXML = "application/vnd.openxmlformats-officedocument"
 _OASIS = "application/vnd.oasis.opendocument"
 _IMAGES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 FORMATS: Mapping[str, Format] = {
-    "text/plain": Format(text.load_text, 2, (".txt", ".text", ".log", "readme", "license")),
+    "text/plain": Format(text.load_text, 3, (".txt", ".text", ".log", "readme", "license")),
     "text/markdown": Format(markdown.load_markdown, 2, (".md", ".markdown", ".mkd")),
     "text/html": Format(html.load_html, 2, (".html", ".htm", ".xhtml")),
-    "application/pdf": Format(pdf.load_pdf, 3, (".pdf",), pdf.variant),
+    "application/pdf": Format(pdf.load_pdf, 4, (".pdf",), pdf.variant),
     "image/*": Format(ocr.load_image, 1, _IMAGES, ocr.variant),
     "text/x-source": Format(code.load_code, 1, code.NAMES),
     "text/x-rst": Format(rst.load_rst, 1, (".rst", ".rest")),

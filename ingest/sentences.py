@@ -31,8 +31,8 @@ _LONGEST = 600
 
 _CLOSING = "\"')\\]}\u2019\u201d\u00bb\u203a\uff02\u300d\u300f\uff09\u3011\u3009\u300b*_`"
 _OPENING = "\"'(\\[{\u2018\u201c\u00ab\u2039\u201e\u201a\u00bf\u00a1*_"
-# A citation marker after the stop belongs to the sentence before it.
-_MARKERS = r"(?:[ \t]?\[\d{1,3}(?:,[ ]?\d{1,3})*\])*+"
+# A citation or footnote marker after the stop belongs to the sentence before it.
+_MARKERS = r"(?:[ \t]?\[(?:\^[\w-]{1,20}|\d{1,3}(?:,[ ]?\d{1,3})*)\])*+"
 _STOP = re.compile(
     rf"[.!?\u2026\u061f\u06d4]++[{_CLOSING}]*+{_MARKERS}(?=\s)"
     # Without spaces after them; a quotation that Japanese goes on from with "to" is not the end.
@@ -54,7 +54,7 @@ _TITLES = (
 _ABBREVIATIONS = "e.g i.e eg ie cf vs viz approx figs eqs eds al bzw z.b d.h u.a evtl ggf s.o"
 _BEFORE_NUMBERS = (
     "no nos nr p pp vol ch sec fig eq art para abs v ver jan feb mar apr jun jul aug sep sept oct "
-    "nov dec"
+    "nov dec ext tel fax bd kap ziff"
 )
 _AT_EITHER_PLACE = (
     "inc ltd corp co llc jr sr bros etc u.s u.k u.n e.u a.m p.m d.c ph.d m.d b.a m.a dept est ca"
@@ -179,7 +179,7 @@ def _word_may_end(word: str, text: str, next_start: int) -> bool:
         return False
     if len(word) == 1 and word.isalpha() and _ONE_LETTER.match(text, next_start):
         return False
-    if folded in _BEFORE_NUMBER and text[next_start].isdigit():
+    if folded in _BEFORE_NUMBER and (text[next_start].isdigit() or text[next_start] == "+"):
         return False
     following = _WORD.match(text, next_start)
     following_word = following.group().casefold() if following else ""

@@ -2,10 +2,11 @@
 
 A logistic regression makes one probability of a few signals: how close the best sentence is, how
 much of the question stands in and around it, whether the names, codes and numbers of the question
-are in its passage, whether it speaks of another one instead, how far it leads the next one, and
-whether it lacks the amount that is asked for. It tells a question whose topic is absent from one
-that is answered; of near misses, where the same words stand in a sentence that answers something
-else, it sees those that ask for a price or a measure, and few others.
+are in its passage or its document's name and date, whether it speaks of another one instead, how
+far it leads the next one, and whether it lacks the amount that is asked for. It tells a question
+whose topic is absent from one that is answered; of near misses, where the same words stand in a
+sentence that answers something else, it sees those that ask for a price or a measure, and few
+others.
 """
 
 import json
@@ -20,7 +21,7 @@ from ingest.errors import StoreMismatch
 from ingest.records import seal
 from ingest.words import terms, words
 from rag.extractive.asked import Asked
-from rag.extractive.extract import ScoredSentence, is_foreign
+from rag.extractive.extract import ScoredSentence, has_rival, is_foreign, overlap
 from rag.grounding.verify import prepared_passage
 from rag.types import Passage
 
@@ -31,9 +32,9 @@ class Signals(NamedTuple):
     """What is known before a question is answered, each 0 to 1; also the weights of these.
 
     `cosine` and `beside` are the best sentence's marks, `named` is the share of the question's
-    names, codes and numbers in its passage, `margin` its lead over the next sentence. `rival` is 1
-    if it speaks of another code, year or version than the question, `lacking` if it has no amount
-    in a unit that the question asks for: no price, no weight.
+    names, codes and numbers in its passage or its document's name and date, `margin` its lead over
+    the next sentence. `rival` is 1 if it speaks of another code, year or version than the question,
+    `lacking` if it has no amount in a unit that the question asks for: no price, no weight.
     """
 
     cosine: float = 0.0
@@ -115,7 +116,8 @@ def judge(
     calibration: Calibration = DEFAULT,
 ) -> Judgement:
     """Judge by the ranked sentences of the passages; no sentence at all is no confidence."""
-    absent = missing(asked, frozenset[str]().union(*map(terms_of, passages)))
+    found = frozenset[str]().union(*map(terms_of, passages))
+    absent = missing(asked, found) if passages else ()
     if not ranked:
         return Judgement(0.0, Signals(), calibration, absent)
     measured = signals(asked, ranked)
@@ -125,13 +127,14 @@ def judge(
 def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
     """The signals of ranked sentences, of which there is at least one."""
     best, chunk = ranked[0], ranked[0].passage.chunk
-    above = f"{chunk.source} {chunk.date} {chunk.context} {best.header}"
+    about = f"{chunk.source} {chunk.date}"
+    runner_up = next((s for s in ranked if not overlap(s, best)), None)
     return Signals(
         cosine=best.marks.cosine,
         beside=best.marks.beside,
-        named=asked.specific_coverage(terms_of(best.passage)),
-        margin=best.score - ranked[1].score if len(ranked) > 1 else 0.0,
-        rival=float(asked.has_rival(best.shown, above)),
+        named=asked.specific_coverage(terms_of(best.passage).union(terms(about))),
+        margin=max(0.0, best.score - runner_up.score) if runner_up else 0.0,
+        rival=float(has_rival(asked, best)),
         lacking=float(asked.measured and not best.marks.type),
     )
 
@@ -139,7 +142,8 @@ def signals(asked: Asked, ranked: Sequence[ScoredSentence]) -> Signals:
 def missing(asked: Asked, found: frozenset[str]) -> tuple[str, ...]:
     """The words of a question of which these terms hold nothing, as the question writes them."""
     written = (asked.text[word.start : word.end] for word in words(asked.text))
-    unknown = (word for word in written if (own := terms(word)) and found.isdisjoint(own))
+    counted = asked.weights.keys()  # without the words that ask, as "how many"
+    unknown = (w for w in written if (own := counted & set(terms(w))) and found.isdisjoint(own))
     return tuple(dict.fromkeys(unknown))
 
 

@@ -95,7 +95,7 @@ class _Progress:
             confidence=self.context.judgement.confidence,
             usage=self._priced_usage(),
             timings_ms=self.timings,
-            warnings=() if abstained and not self.model else tuple(self.warnings),
+            warnings=tuple(self.warnings),
             missing=self.context.judgement.missing if abstained else (),
             prompt=self.prompt,
             standalone=self.context.standalone.text,
@@ -151,6 +151,8 @@ def ask_stream(question: Question, resources: Resources) -> Iterator[Event]:
 def _abstain(context: Context) -> Iterator[Event]:
     """Refuse before any chat call; the nearest passages are shown instead."""
     progress = _Progress(context, context.retrieval.passages)
+    nothing = context.question.filters and not progress.passages
+    progress.warnings = ["no document passes the filters"] if nothing else []
     yield Retrieved(progress.passages, trace(context))
     yield Finished(progress.answer("abstained"))
 
@@ -160,12 +162,22 @@ def _answer_extractively(context: Context, notices: Sequence[str] = ()) -> Itera
     progress = _Progress(context, context.retrieval.passages)
     progress.warnings += notices
     yield Retrieved(progress.passages, trace(context))
+    quoted = []
     for sentence, shown in statements(context.asked, context.ranked, context.conflict):
+        quoted.append(sentence.passage)
         start = len(progress.grounder.answer)
         place = (sentence.passage, sentence.start, sentence.end)
         added, new = progress.grounder.add_quote(*place, shown, sentence.header)
         yield SentenceDone(added, new, progress.grounder.answer[start : added.start])
+    progress.warnings += _instructing(quoted, "quoted")
     yield Finished(progress.answer("answered"))
+
+
+def _instructing(passages: Sequence[Passage], done: str) -> list[str]:
+    """A warning for each document that speaks to a model in these passages."""
+    sources = dict.fromkeys(p.chunk.source for p in passages if speaks_to_model(p))
+    reads = "holds what reads like instructions to a model"
+    return [f"{source} {reads}: it was {done} as data" for source in sources]
 
 
 def _summarised(context: Context, chat: ChatModel) -> Context:
@@ -188,10 +200,7 @@ def _answer_by_chat(context: Context, chat: ChatModel) -> Iterator[Event]:
         prompt = packed_prompt(context, limits, seconds=_seconds_left(context))
         progress = _Progress(context, prompt.shown)
         progress.model, progress.prompt = chat.name, prompt.version
-        progress.warnings += [
-            f"{source} holds what reads like instructions to a model: it was sent as data"
-            for source in dict.fromkeys(p.chunk.source for p in prompt.shown if speaks_to_model(p))
-        ]
+        progress.warnings += _instructing(prompt.shown, "sent")
         if attempt:
             progress.warnings.append(
                 f"the model's window was too small: only {sum(prompt.costs)} tokens of "

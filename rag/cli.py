@@ -12,6 +12,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import signal
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -88,6 +89,10 @@ for _name, (_help, _commands) in _GROUPS.items():
 def main() -> None:
     """The console script: runs a command and turns every error into its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if isinstance(sys.stdout, TextIOWrapper):
+        # JSON is UTF-8 whatever the terminal is; what that cannot show breaks no command.
+        encoding = "utf-8" if "--json" in sys.argv else None
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace")
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
@@ -126,5 +131,9 @@ def _unexpected(error: Exception) -> int:
 def _usage(error: TyperException) -> int:
     """A mistake on the command line, in the same two shapes as every other error."""
     context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if message.startswith("Usage:"):  # a group was called without a command: this is its help
+        print(message, file=sys.stderr)
+        return UsageError.exit_code
     hint = f"see `{context.command_path} --help`" if context else "see `rag --help`"
-    return report(UsageError(error.format_message(), hint))
+    return report(UsageError(message, hint))

@@ -16,7 +16,7 @@ _HIDDEN = re.compile(
 )
 _THINKING = re.compile(r"</?think(?:ing)?>", re.IGNORECASE)
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+[\"'(][^\n]*?[\"')])?\s*\)")
-_LINK_DEFINITION = re.compile(r"(?m)^[ \t]*\[[^\]\n]+\]:[ \t]*\S+.*$")
+_LINK_DEFINITION = re.compile(r"(?m)^[ \t]*\[[^\]\n]+\]:[ \t]*\S+[ \t]*(?:[\"'(].*)?$")
 _AUTOLINK = re.compile(r"<((?:https?|ftp|mailto):[^<>\s]*)>", re.IGNORECASE)
 _ELEMENT = re.compile(r"<[a-z!/][^<>]*=[^<>]*>", re.IGNORECASE)  # with an attribute
 _INLINE_CODE = re.compile(r"(`+[^`]*`+)")

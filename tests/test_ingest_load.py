@@ -100,6 +100,11 @@ def test_control_characters_and_surrogates_do_not_enter():
     assert clean(raw) == "a\nb\nc\nd\nef\tg\nh"
 
 
+def test_the_colours_of_a_terminal_do_not_enter():
+    """An escape sequence goes whole: a log reads as its terminal showed it."""
+    assert clean("\x1b[1;31merror\x1b[0m: disk\x1b[K full [1m]") == "error: disk full [1m]"
+
+
 def test_nuls_in_text_are_dropped():
     """A few of them do not make a text binary."""
     (document,) = read("a.txt", b"hello\0 world")

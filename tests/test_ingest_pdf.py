@@ -127,6 +127,7 @@ def test_pages_are_joined_and_their_starts_are_exact():
         ("Microsoft Word - x.doc", "rules.pdf", ""),
         ("0000320193-23-000006", "rules 2.pdf", ""),
         ("untitled", "2301.12345.pdf", "First line of all"),
+        ("(anonymous)", "lease.pdf", ""),
         ("", "a/scan.pdf", ""),
     ],
 )

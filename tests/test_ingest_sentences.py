@@ -40,6 +40,7 @@ def sentences(text: str) -> list[str]:
         "See Fig. 3 and No. 5, e.g. the second one.",
         "Das gilt z. B. bis zum 3. Mai, d. h. für Verträge des 19. Jahrhunderts.",
         "She asked “Why?” and left.",
+        "Call the desk (ext. 2222, tel. +44 1555 010 990).",
         "The sentence goes on\nover a line break.",
     ],
 )
@@ -62,6 +63,7 @@ def test_one_sentence_stays_one(text: str) -> None:
         ("| a | 1 |\n| b | 2 |", ["| a | 1 |", "| b | 2 |"]),
         ("He stopped (for now). Then he ran.", ["He stopped (for now).", "Then he ran."]),
         ("It is so [1]. And this too [2].", ["It is so [1].", "And this too [2]."]),
+        ("Never so.[^1]\nAlways thus.[^a-b]", ["Never so.[^1]", "Always thus.[^a-b]"]),
     ],
 )
 def test_boundaries_are_where_a_reader_sees_them(text: str, expected: list[str]) -> None:

@@ -34,9 +34,9 @@ LEAVE = "Every employee has 28 days of paid leave a year. Unused days expire on 
 SHARES = st.floats(0, 1)
 
 
-def judged(question: str, *texts: str) -> Judgement:
+def judged(question: str, *texts: str, source: str = "rules.md") -> Judgement:
     chunks = [
-        StoredChunk(i, f"{i}.md", "Rules", 0, len(text), text, None, "", i)
+        StoredChunk(i, f"{i}/{source}", "Rules", 0, len(text), text, None, "", i)
         for i, text in enumerate(texts)
     ]
     passages = [Passage(chunk.id + 1, chunk, 0.5, 0.5, 1, None) for chunk in chunks]
@@ -77,6 +77,15 @@ def test_refusal_follows_the_topic() -> None:
     assert judged("Which composer wrote the opera Tosca?", LEAVE).abstains
     assert judged("What is it?").abstains
     assert judged("What is it?").confidence == 0
+
+
+def test_a_year_may_stand_in_the_documents_name() -> None:
+    """What the question names counts as found there, as it does in the passage."""
+    question = "How many days of leave were there in 2023?"
+    named, other = (judged(question, LEAVE, source=f"rules-{year}.md") for year in (2023, 2021))
+
+    assert (named.signals.named, other.signals.named) == (1.0, 0.0)
+    assert named.confidence > other.confidence
 
 
 def test_a_price_is_an_amount_of_money() -> None:

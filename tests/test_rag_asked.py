@@ -63,6 +63,8 @@ def test_coverage_is_a_weighted_share() -> None:
 
     assert question.coverage(frozenset({"pump"})) == 0.75
     assert question.coverage(frozenset()) == 0.0
+    assert asked("Please list the pumps").weights.keys() == {"pump"}
+    assert asked("Compare pumps by list price").weights.keys() == {"pump", "list", "price"}
     assert question.specific_coverage(frozenset()) == 1.0
 
 

@@ -136,10 +136,13 @@ def test_nothing_of_a_document_acts_in_an_answer(outcomes: dict[str, Outcome], n
 
 @pytest.mark.parametrize("name", [name for name in ATTACKS if name != "tags"])
 def test_an_order_is_said_to_be_in_the_documents(outcomes: dict[str, Outcome], name: str) -> None:
-    """The answer's warnings name the document."""
-    warnings = outcomes[name].written.warnings
+    """The answer's warnings name the document, whoever answers; without a model, if it is cited."""
+    written, extracted = outcomes[name].written, outcomes[name].extracted
+    is_quoted = f"{name}/a.txt" in {citation.source for citation in extracted.citations}
 
-    assert any(w.startswith(f"{name}/a.txt holds what reads like") for w in warnings)
+    for answer, expected in ((written, True), (extracted, is_quoted)):
+        said = [w.startswith(f"{name}/a.txt holds what reads like") for w in answer.warnings]
+        assert any(said) is expected
 
 
 def test_ordinary_documents_carry_no_such_warning(library: Rag) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import shlex
 import shutil
 import signal
@@ -75,6 +76,16 @@ def test_a_refused_question_can_be_tried_nevertheless(library: Rag) -> None:
     assert result.code == 0
     assert "[1]" in result.out
     assert "may not hold the answer" in result.err
+
+
+def test_a_filter_that_leaves_nothing_is_said(library: Rag) -> None:
+    """What no document passes is no word of what they lack; "how many" is never missing."""
+    nothing = library("ask", "Who leads the evacuation?", "--filter", "type=pdf", "--json").json
+    lacking = library("ask", "How many zebras are there?", "--json").json
+
+    assert (nothing["status"], nothing["missing"]) == ("abstained", [])
+    assert nothing["warnings"] == ["no document passes the filters"]
+    assert (lacking["status"], lacking["missing"]) == ("abstained", ["zebras"])
 
 
 def test_search_gives_ranked_passages(library: Rag) -> None:
@@ -277,6 +288,7 @@ def test_one_bad_file_never_stops_a_run(rag: Rag) -> None:
         (["ask", "   "], 2, "empty"),
         (["ask", "What?", "-k", "0"], 2, "-k"),
         (["nonsense"], 2, "nonsense"),
+        (["batch", "none.jsonl", "-o", "a.jsonl"], 2, "cannot read none.jsonl: No such file"),
         (["ask", "What?", "--config", "none.toml"], 2, "none.toml"),
         (["ask", "What?", "--store", "postgresql://host/db"], 2, "folder"),
         (["eval", "run", "nowhere"], 2, "nowhere"),
@@ -293,6 +305,41 @@ def test_bad_usage(rag: Rag, arguments: list[str], code: int, words: str) -> Non
     assert "Traceback" not in result.err
     assert len(result.err.strip().splitlines()) <= 2
     assert as_json.json["error"].keys() == {"type", "message", "hint"}
+
+
+def test_a_group_without_a_command_shows_its_help(rag: Rag) -> None:
+    """The help as it is, on standard error, with the code of bad usage."""
+    for group in ([], ["config"]):
+        result = rag(*group)
+
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("Usage: ")
+
+
+def test_a_terminal_that_cannot_show_a_letter(library: Rag) -> None:
+    """What it cannot show is escaped; JSON is UTF-8 all the same."""
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+
+    assert r"b\xfcro.md" in library("list", environment=ascii_only).out
+    assert "büro.md" in library("list", "--json", environment=ascii_only).out
+
+
+def test_an_ingest_on_a_terminal_that_finds_nothing_to_do(library: Rag) -> None:
+    """The progress bar of a run that ends before its first step breaks nothing."""
+    controller, terminal = pty.openpty()
+    done = subprocess.run(
+        [*library.command, "ingest", "docs"],
+        cwd=library.folder,
+        env=clean_environment(library.home) | {"TERM": "xterm"},
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+        text=True,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(controller)
+
+    assert (done.returncode, f"{len(DOCUMENTS)} unchanged" in done.stdout) == (0, True)
 
 
 def test_an_empty_folder_is_said_and_loses_nothing(rag: Rag) -> None:

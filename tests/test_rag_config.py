@@ -1,5 +1,6 @@
 """Settings: precedence, origins, and errors that name their source."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -86,8 +87,8 @@ def test_the_older_base_url_variable_gives_way(tmp_path: Path) -> None:
     ("content", "word"),
     [
         ("[retrieval]\nkk = 2\n", "retrieval.kk"),
-        ("[retrieval]\nk = 'many'\n", "many"),
-        ("[retrieval]\nalpha = 2\n", "retrieval.alpha"),
+        ("[retrieval]\nk = 'many'\n", "'many' (rag.toml) is not a whole number"),
+        ("[retrieval]\nalpha = 2\n", "retrieval.alpha = 2.0 (rag.toml)"),
         ("[retrieval]\nk = -1\n", "negative"),
         ("[retrieval\n", "rag.toml"),
     ],
@@ -97,7 +98,7 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, content: str, word: str) 
     """The message says what is wrong and where."""
     (tmp_path / "rag.toml").write_text(content)
 
-    with pytest.raises(UsageError, match=word.replace(".", r"\.")) as caught:
+    with pytest.raises(UsageError, match=re.escape(word)) as caught:
         load(tmp_path)
 
     assert caught.value.hint

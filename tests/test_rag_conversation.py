@@ -58,6 +58,11 @@ def test_a_question_that_names_its_topic_stays_as_it_is() -> None:
     assert completed("How is it configured?") == "How is it configured?"
 
 
+def test_the_words_that_ask_are_not_carried_over() -> None:
+    """How many of them is no topic, however rare the word is in the documents."""
+    assert completed("And why?", "How many pumps?", "2.") == "And why? (pumps)"
+
+
 def test_later_turns_count_more() -> None:
     """Of words equally rare, those of the last turn come first."""
     shown = completed("And how?", "Alpha beta gamma?", "Yes.", "Delta epsilon zeta?", "No.")
@@ -77,6 +82,7 @@ def test_figures_of_an_answer_and_unknown_words_are_not_carried() -> None:
         ("what about 2024?", "What was sold in 2023?", "What was sold in 2024?"),
         ("And in Portugal?", "What is the tax in Spain now?", "What is the tax in Portugal now?"),
         ("Und in Wien?", "Wann schließt das Büro in Bremen?", "Wann schließt das Büro in Wien?"),
+        ("And MV Corvane?", "How long is MV Hesta now?", "How long is MV Corvane now?"),
         ("And for pensioners?", "Who pays?", "Who pays? And for pensioners?"),
         ("And who wrote it?", "What is Ulysses?", "And who wrote it? (Ulysses)"),
     ],
@@ -114,6 +120,8 @@ def test_a_changed_topic_is_told_by_the_best_passage() -> None:
     assert not belongs(question, whole, frozenset({"configur", "port"}))
     assert not belongs(question, whole, frozenset({"jumbo", "frame"}))
     assert belongs("Why?", "Why? (Jumbo)", frozenset({"jumbo"}))
+    assert belongs("And in Rome?", "What is paid? And in Rome?", frozenset({"paid"}))
+    assert not belongs("And hotels in Rome?", "Meals? And hotels in Rome?", frozenset({"meal"}))
 
 
 class ScriptedChat:

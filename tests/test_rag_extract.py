@@ -90,6 +90,65 @@ def test_words_count_more_where_the_model_has_not_read_the_language(
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "Hints for guests\n\nThe flat costs guests 48 euros a night.",
+        "Rates for guests in euros\nRoom | Rate | Cleaning\nFlat | 48 euros for guests | 35",
+    ],
+    ids=["title", "caption"],
+)
+def test_a_title_or_caption_is_no_answer(text: str) -> None:
+    """What names a text or a table states nothing by itself."""
+    (only,) = ranked("What do guests pay?", passage(1, text))
+
+    assert "48 euros" in only.text
+
+
+def test_a_sentence_about_another_year_steps_back() -> None:
+    """Of two that are nearly as good, the one for the year that is asked about comes first."""
+    slide = "In 2024 there were 11 accidents, 6 of them on stairs."
+    table = "Place | 2023 | 2024\nStairs | 4 | 6\nGalley | 5 | 3"
+    question = "How many accidents happened on the stairs in 2023?"
+
+    best = ranked(question, passage(1, slide, "Accidents on stairs"), passage(2, table))
+
+    assert [best[0].text, best[1].text] == ["Stairs | 4 | 6", slide]
+
+
+MANUAL = (
+    "# Ship\n\n## Man overboard\n\n1. Throw a lifebuoy.\n2. Shout and point.\n"
+    "3. Sound the horn, for three long blasts.\n\nTell the office afterwards."
+)
+
+
+def test_a_list_answers_with_its_heading() -> None:
+    """A question for what a heading names gets the list below it, and none of its items again."""
+    found = ranked("What are the steps for man overboard?", passage(1, MANUAL, "Man overboard"))
+
+    (shown,) = extract(found)
+
+    assert shown.text.startswith("## Man overboard")
+    assert shown.shown.startswith("Man overboard\n\n1. Throw")
+    assert shown.text.endswith("three long blasts.")
+
+
+def test_an_item_answers_for_itself() -> None:
+    """A question for one item of a list gets that item, and not the whole list beside it."""
+    found = ranked("For how many blasts is the horn sounded?", passage(1, MANUAL, "Man overboard"))
+
+    assert [s.text for s in extract(found)] == ["3. Sound the horn, for three long blasts."]
+
+
+def test_a_footnote_reads_without_its_mark() -> None:
+    """The words of a footnote are shown, and its mark is not."""
+    note = "[^1]: Exceptions need the signature of the director."
+
+    best = ranked("Whose signature do exceptions need?", passage(1, note))[0]
+
+    assert (best.text, best.shown) == (note, note.removeprefix("[^1]: "))
+
+
+@pytest.mark.parametrize(
     ("question", "holds", "lacks"),
     [
         ("What was Anna Berg's salary?", "She had 4,100 a month.", "She had 3 children."),

@@ -233,6 +233,8 @@ def test_reasoning_is_never_part_of_the_answer() -> None:
         ("![tracking](http://x.test/p.png) Done.", "tracking Done."),
         ("A\u202eB\u200bC\x1b[31m", "ABC[31m"),
         ("<img src=x onerror=alert(1)>Text", "Text"),
+        ('Text\n[a]: http://x.test "Title"', "Text\n"),
+        ("[Note]: the limit is 5 days.", "[Note]: the limit is 5 days."),
     ],
 )
 def test_model_text_is_made_plain(text: str, plain: str) -> None:

@@ -43,8 +43,10 @@ def test_joined_cells_come_apart_again(row: list[str]) -> None:
         (PAIRS, "Voltage", "", (["Weight", "12 kg"], False)),
         ("P-300 | pint | €9.00", "P-300", "Table 1\nModel | Unit | 1 to 4", None),
         ("P-300 | pint | €9.00", "P-300", "", ([], False)),
+        ("Quarter | Share\nQ1 | .41\nQ2 | .63", "Q2", "", (["Quarter", "Share"], True)),
+        ("Ship | Hesta\nCars | 28", "Cars", "", (["Ship", "Hesta"], False)),
     ],
-    ids=["ruled", "joined", "pairs", "given", "alone"],
+    ids=["ruled", "joined", "pairs", "given", "alone", "values", "one-value"],
 )
 def test_the_header_is_found_above(text: str, row: str, given: str, expected) -> None:
     """A rule, a loader or a first row without values names the columns; pairs have no names."""

@@ -40,6 +40,7 @@ _CP1252_BYTES = {
 }
 _TWICE_ENCODED = re.compile(f"[\xc2-\xf4][\x80-\xbf{''.join(map(chr, _CP1252_BYTES))}]")
 
+_ESCAPES = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]")  # a terminal's colours, as in logs
 _NEWLINE = re.compile("\r\n?|[\f\v\x85\u2028\u2029]")
 _DROPPED = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x9f"  # C0, DEL and C1
@@ -77,11 +78,12 @@ def decoded_lines(data: bytes) -> Iterable[str]:
 
 
 def clean(text: str) -> str:
-    """Text with `\\n` as the only line end and neither control characters nor surrogates.
+    """Text with `\\n` as the only line end and no control characters, colours or surrogates.
 
     Invisible characters that belong to a script's spelling (joiners, direction marks) stay.
     """
-    return _DROPPED.sub("", _NEWLINE.sub("\n", text))
+    plain = _ESCAPES.sub("", text) if "\x1b" in text else text
+    return _DROPPED.sub("", _NEWLINE.sub("\n", plain))
 
 
 def one_line(text: str) -> str:

@@ -36,7 +36,7 @@ _INFORMATION = ("Title", "Author", "CreationDate")
 _WORD = re.compile(r"[^\W\d_]{3}")
 # What word processors put into the title field when nobody did.
 _NO_TITLE = re.compile(
-    r"untitled|(?:microsoft (?:word|powerpoint) - .*)|[\d\s._-]+|.*\.\w{2,4}", re.I
+    r"untitled|\(?anonymous\)?|(?:microsoft (?:word|powerpoint) - .*)|[\d\s._-]+|.*\.\w{2,4}", re.I
 )
 _DATE = re.compile(r"D:((?:19|20)\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])")
 

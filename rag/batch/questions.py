@@ -74,6 +74,6 @@ def _read_text(name: str) -> str:
         data = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         return data.decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(
-            f"cannot read {name}: {error}", "give a UTF-8 file of JSON lines"
-        ) from None
+        reason = getattr(error, "strerror", None) or error
+        hint = "give a UTF-8 file of JSON lines"
+        raise UsageError(f"cannot read {name}: {reason}", hint) from None

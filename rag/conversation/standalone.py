@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ingest.words import terms, words
-from rag.extractive.asked import codes, shape
+from rag.extractive.asked import MEASURED, codes, shape
 from rag.grounding.verify import Idf
 from rag.types import Message
 
@@ -38,6 +38,7 @@ _ELLIPSIS = re.compile(
     rf"(?!{_ASKS})(?P<rest>[^\s,.?!][^.?!]*)[.?!\s]*",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"(?:the\s+)?((?P<first>[A-Z]\w*)(?:\s+[A-Z]\w*)+)")
 _NAMED_PLACE = re.compile(r"(?P<preposition>[^\W\d_]+)\s+(?:the\s+)?[A-Z]\w*(?:\s+[A-Z]\w*)*")
 
 
@@ -61,11 +62,15 @@ def standalone(question: str, history: Sequence[Message], idf: Idf, rarest: floa
 def belongs(question: str, completed: str, found: frozenset[str]) -> bool:
     """Whether the best passage, which holds these terms, speaks of the question and of what it was
     completed with; if not, the topic has changed.
+
+    An ellipsis of one word says nothing alone.
     """
     own = frozenset(terms(question))
     added = frozenset(terms(completed)) - own
     is_own = not own or not own.isdisjoint(found)
-    return bool(_ELLIPSIS.fullmatch(question)) or (is_own and not added.isdisjoint(found))
+    if _ELLIPSIS.fullmatch(question):
+        return is_own or sum(bool(terms(word.text)) for word in words(question)) == 1
+    return is_own and not added.isdisjoint(found)
 
 
 def _replaced(before: str, rest: str) -> str | None:
@@ -76,6 +81,9 @@ def _replaced(before: str, rest: str) -> str | None:
         start = rest.lower().index(code := new.pop())
         written = rest[start : start + len(code)]
         return re.sub(re.escape(rivals[0]), written, before, flags=re.IGNORECASE)
+    if name := _NAME.fullmatch(rest):  # another MV Hesta is MV Corvane
+        alike = [n for n in _NAME.finditer(before) if n["first"] == name["first"]]
+        return before.replace(alike[0][1], name[1]) if len(alike) == 1 else None
     named = _NAMED_PLACE.fullmatch(rest)
     for place in _NAMED_PLACE.finditer(before) if named else ():
         if named and place["preposition"].lower() == named["preposition"].lower():
@@ -115,7 +123,7 @@ def _faded(history: Sequence[Message]) -> Iterator[tuple[str, float]]:
     for message in history:
         asked = message.role == "user"
         later -= asked
-        text = message.content if asked else message.content[:_ANSWER_CHARACTERS]
+        text = MEASURED.sub(" ", message.content) if asked else message.content[:_ANSWER_CHARACTERS]
         for word in words(text):
             if asked or not word.text[0].isdigit():  # an answer's figures are no topic
                 yield text[word.start : word.end], _FADES ** (later + (not asked))

@@ -123,10 +123,12 @@ _KINDS: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = (
 )
 _ASKS_NAME = re.compile(r"\b(?:who|whom|whose|where|wer|wem|wen|wessen|wo|wohin)\b", re.IGNORECASE)
 # What an answer gives instead of repeating it.
-_MEASURED = re.compile(
+MEASURED = re.compile(
     r"\bhow (?:many|much|long|soon|quickly|old|far|tall|high|large|big|deep|fast|often|heavy|wide"
     r"|loud)\b|\bwie ?(?:viele?|lange|schnell|alt|hoch|oft|groß|schwer|weit|teuer|breit|tief)\b"
-    r"|\bstand for\b|\bmean\W*$",
+    r"|\bstand for\b|\bmean\W*$"
+    r"|^\W*(?:please\s+)?(?:compare|describe|explain|list|name|summari[sz]e"
+    r"|(?:give|show|tell)\s+(?:me|us))\b",
     re.IGNORECASE,
 )
 # KL-40, a year, 2.3.1: what is another thing with another number.
@@ -197,7 +199,7 @@ class Asked:
 
 def analyse(text: str, idf: Idf) -> Asked:
     """Analyse a question; `idf` weighs a term in the collection."""
-    weights = {term: idf(term) for term in dict.fromkeys(terms(_MEASURED.sub(" ", text)))}
+    weights = {term: idf(term) for term in dict.fromkeys(terms(MEASURED.sub(" ", text)))}
     specific = {term for word in _specific_words(text) for term in terms(word)}
     wants = next((holds for asks, holds in _KINDS if asks.search(text)), None)
     return Asked(

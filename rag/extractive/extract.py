@@ -33,12 +33,15 @@ NEARLY_AS_GOOD = 0.85
 
 _READ = frozenset({"", "en"})  # languages of the bundled model; "" where it is not known
 _SUBJECT = 0.15  # what a heading must add to what a sentence covers of the question
-_ANSWERLESS = re.compile(r"\s*(?:#{1,6}\s|```|~~~|[|:\s-]+$)|.*[?\uff1f\u061f]\W*$", re.DOTALL)
+_ANSWERLESS = re.compile(
+    r"\s*(?:#{1,6}\s[^\n]*$|```|~~~|[|:\s-]+$)|.*[?\uff1f\u061f]\W*$", re.DOTALL
+)
 _ANNOUNCING = (":", "\uff1a")
 # What follows an announcement: fenced code, or lines up to a blank one.
 _BLOCK = re.compile(r"\s*(?:(?P<fence>```|~~~).*?\n(?P=fence)|\S(?:(?!\n[ \t]*\n).)*)", re.DOTALL)
 _LONGEST_ANNOUNCED = 600
-_MARKER = re.compile(r"^(?:[-*+\u2022\u2013]|\d{1,2}[.)])[ \t]+")
+_LIST = re.compile(r"\s*\n[ \t]*(?:[-*+\u2022\u2013]|\d{1,2}[.)])[ \t]")
+_MARKER = re.compile(r"^(?:#{1,6}|[-*+\u2022\u2013]|\d{1,2}[.)]|\[\^[^\]\s]+\]:)[ \t]+")
 _BOLD = re.compile(r"\*\*(?=\S)(.+?)(?<=\S)\*\*")
 _CAPITALS = re.compile(r"[^\W\d_a-zß-ÿ]{2,}[\s-]+[^\W\d_a-zß-ÿ]{2,}\b")
 _STOP = re.compile(r"[.!\u2026\u3002\uff01]\W*$")
@@ -108,7 +111,8 @@ def rank_sentences(
     embed: Embed,
     model: str = DEFAULT_MODEL,
 ) -> list[ScoredSentence]:
-    """The passages' sentences that may answer a question, best first.
+    """The passages' sentences that may answer a question, best first; of those that are nearly as
+    good as the first, the ones that speak of another year or version than the question come last.
 
     `query_vector` is the question's unit vector; `embed` gives unit vectors of texts by `model`. At
     most CANDIDATES sentences are embedded and returned.
@@ -123,13 +127,30 @@ def rank_sentences(
         _scored(sentence, sentence.marks._replace(cosine=cosine), weights)
         for sentence, cosine in zip(chosen, (vectors @ query_vector).tolist())
     ]
-    return sorted(ranked, key=_by_score)
+    ranked.sort(key=_by_score)
+    least = NEARLY_AS_GOOD * ranked[0].score
+    first = sum(sentence.score >= least for sentence in ranked)
+    return [*sorted(ranked[:first], key=lambda s: has_rival(asked, s)), *ranked[first:]]
+
+
+def has_rival(asked: Asked, sentence: ScoredSentence) -> bool:
+    """Whether a sentence speaks of another code, year or version than the question."""
+    chunk = sentence.passage.chunk
+    above = f"{chunk.source} {chunk.date} {chunk.context} {sentence.header}"
+    return asked.has_rival(sentence.shown, above)
+
+
+def overlap(one: ScoredSentence, other: ScoredSentence) -> bool:
+    """Whether two share a place, as a list and one of its items do."""
+    is_same = one.passage.chunk.source == other.passage.chunk.source
+    return is_same and one.start < other.end and other.start < one.end
 
 
 def extract(ranked: Sequence[ScoredSentence]) -> tuple[ScoredSentence, ...]:
     """The sentences to show: the first, and up to two more that are nearly as good.
 
-    Of two rows of a table, one that holds less of the question than the other is left out.
+    Of two rows of a table, one that holds less of the question than the other is left out, and so
+    is what lies within what is shown.
     """
     chosen: list[ScoredSentence] = []
     for sentence in ranked:
@@ -155,7 +176,7 @@ def _adds_nothing(sentence: ScoredSentence, other: ScoredSentence) -> bool:
     """Whether a sentence says what another does, or is a worse row of the same table."""
     same = " ".join(sentence.shown.split()).casefold() == " ".join(other.shown.split()).casefold()
     rows = bool(sentence.header) and sentence.header == other.header
-    return same or (rows and sentence.found < other.found)
+    return same or overlap(sentence, other) or (rows and sentence.found < other.found)
 
 
 def _sentences(asked: Asked, passage: Passage, weights: Marks) -> list[ScoredSentence]:
@@ -165,11 +186,13 @@ def _sentences(asked: Asked, passage: Passage, weights: Marks) -> list[ScoredSen
     everything = asked.coverage(prepared.found(0, len(prepared.terms)))
     sentences = []
     for index, (start, stop) in enumerate(prepared.spans):
-        end = _with_announced(prepared.text, start, stop)
+        end = _with_announced(passage, start, stop)
         shown, header = _readable(passage, start, end)
-        if not shown or not _states(prepared.text[start:end], shown, passage):
+        states = _states(prepared.text[start:end], shown, passage)
+        if not shown or not states or _is_label(passage, start, end):
             continue
-        context = prepared.terms[index].union(prepared.heading, terms(header))
+        own = terms(shown) if end > stop else prepared.terms[index]
+        context = prepared.heading.union(own, terms(header))
         beside = context | prepared.found(max(0, index - 1), index + 2)
         marks = Marks(
             context=asked.coverage(context),
@@ -211,9 +234,24 @@ def _states(text: str, shown: str, passage: Passage) -> bool:
     return text != shown or len(_FIGURE.findall(text)) <= _MOST_FIGURES
 
 
-def _with_announced(text: str, start: int, end: int) -> int:
-    """The end of a sentence, or of the block it announces: "as follows:" alone says nothing."""
-    if not text[start:end].endswith(_ANNOUNCING):
+def _is_label(passage: Passage, start: int, end: int) -> bool:
+    """Whether a line without a figure is the title of a plain text, or a caption above a table."""
+    text = passage.chunk.text
+    line, below = text[start:end], text[end + 1 :].partition("\n")[0]
+    if "\n" in line or _STOP.search(line) or len(cells(line)) > 1 or _FIGURE.search(line):
+        return False
+    is_title = passage.chunk.start + start == 0 and text.startswith("\n\n", end)
+    return is_title or (text.startswith("\n", end) and len(cells(below)) > 1)
+
+
+def _with_announced(passage: Passage, start: int, end: int) -> int:
+    """The end of a sentence, or of the block it announces: "as follows:" alone says nothing.
+
+    A heading announces the list below it.
+    """
+    text, label = passage.chunk.text, passage.chunk.section.rpartition(" > ")[2]
+    is_heading = text.startswith("#", start) or text[start:end] == label
+    if not text[start:end].endswith(_ANNOUNCING) and not (is_heading and _LIST.match(text, end)):
         return end
     block = _BLOCK.match(text, end)
     return block.end() if block and block.end() - start <= _LONGEST_ANNOUNCED else end

@@ -6,7 +6,7 @@ spaces in plain text.
 
 import re
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import takewhile, zip_longest
 
 _RULE = re.compile(r"\s*[|:=+-][|:\s=+-]*")
 _SPACED = re.compile(r"(?<=\S)(?: {4,}|\t+)(?=\S)")
@@ -35,19 +35,27 @@ def header_above(text: str, start: int, given: str = "") -> tuple[list[str], boo
 
     `given` is the header that stands above the text where the table began before it. Where neither
     that nor a rule says so, the first row names the columns if it holds no value and has three
-    cells or more: two are as likely a name and its value.
+    cells or more, or each row below it ends in one: two are as likely a name and its value.
     """
-    lines = text[:start].split("\n")[:-1]
-    first = len(lines)
+    lines = text.split("\n")
+    first = here = text.count("\n", 0, start)
     while first and (_RULE.fullmatch(lines[first - 1]) or len(cells(lines[first - 1])) > 1):
         first -= 1
     known = [row for row in map(cells, given.split("\n")) if len(row) > 1] if not first else []
     if known:
         return known[-1], True
-    above = lines[first:]
-    row = cells(above[0]) if above else []
-    ruled = len(above) > 1 and _RULE.fullmatch(above[1]) is not None
-    return row, ruled or (len(row) > 2 and not any(map(_VALUE.fullmatch, row)))
+    row = cells(lines[first]) if first < here else []
+    ruled = here - first > 1 and _RULE.fullmatch(lines[first + 1]) is not None
+    named = not any(map(_VALUE.fullmatch, row))
+    return row, ruled or (
+        named and (len(row) > 2 or (bool(row) and _hold_values(lines[first + 1 :])))
+    )
+
+
+def _hold_values(lines: Sequence[str]) -> bool:
+    """Whether there are two rows or more, and a value at the end of each."""
+    rows = list(takewhile(lambda row: len(row) > 1, map(cells, lines)))
+    return len(rows) > 1 and all(_VALUE.fullmatch(row[-1]) for row in rows)
 
 
 def is_header(text: str, start: int, end: int, given: str = "") -> bool:
@@ -55,7 +63,7 @@ def is_header(text: str, start: int, end: int, given: str = "") -> bool:
     below = text[end:].removeprefix("\n").partition("\n")[0]
     if _RULE.fullmatch(below):
         return True
-    names, sure = header_above(f"{text[:end]}\n", end + 1, given)
+    names, sure = header_above(text, end + 1, given)
     return sure and len(cells(below)) > 1 and names == cells(text[start:end])
 
 

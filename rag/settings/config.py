@@ -367,21 +367,26 @@ def _with_key(settings: Settings, folder: Path) -> Settings:
 def _checked(settings: Settings) -> Settings:
     """Refuse values that no part of the system could carry out."""
     rules = {
-        "retrieval.alpha": 0 <= settings.retrieval.alpha <= 1,
-        "retrieval.k": settings.retrieval.k >= 1,
-        "ground.refusal": settings.ground.refusal >= 0,
-        "chat.concurrency": settings.chat.concurrency >= 1,
-        "chat.deadline": settings.chat.deadline > 0,
-        "chat.max_cost_per_day": settings.ledger.enabled or not settings.chat.max_cost_per_day,
-        "ingest.jobs": settings.ingest.jobs >= 1,
-        "ingest.chunk_tokens": settings.ingest.chunk_tokens >= 64,
-        "safety.moderation": settings.safety.moderation in ("off", "api", "rules"),
-        "safety.on_failure": settings.safety.on_failure in ("closed", "open"),
+        "retrieval.alpha": (0 <= settings.retrieval.alpha <= 1, "0 to 1"),
+        "retrieval.k": (settings.retrieval.k >= 1, "1 or more"),
+        "ground.refusal": (settings.ground.refusal >= 0, "0 or more"),
+        "chat.concurrency": (settings.chat.concurrency >= 1, "1 or more"),
+        "chat.deadline": (settings.chat.deadline > 0, "more than 0"),
+        "chat.max_cost_per_day": (
+            settings.ledger.enabled or not settings.chat.max_cost_per_day,
+            "0, or set ledger.enabled",
+        ),
+        "ingest.jobs": (settings.ingest.jobs >= 1, "1 or more"),
+        "ingest.chunk_tokens": (settings.ingest.chunk_tokens >= 64, "64 or more"),
+        "safety.moderation": (
+            settings.safety.moderation in ("off", "api", "rules"),
+            "off, api or rules",
+        ),
+        "safety.on_failure": (settings.safety.on_failure in ("closed", "open"), "closed or open"),
     }
-    for name, holds in rules.items():
+    for name, (holds, allowed) in rules.items():
         if not holds:
-            raise UsageError(
-                f"{name} = {setting_value(settings, name)} is out of range",
-                "`rag config show` lists the defaults",
-            )
+            origin = settings.origins.get(name, "default")
+            value = setting_value(settings, name)
+            raise UsageError(f"{name} = {value} ({origin}) is out of range", f"allowed: {allowed}")
     return settings

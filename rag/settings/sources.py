@@ -115,10 +115,9 @@ def convert(name: str, value: Any, kind: Any, origin: Origin) -> Any:
     try:
         converted = _READ.get(kind, kind)(value)
     except (TypeError, ValueError):
-        wanted = kind.__name__ if isinstance(kind, type) else "list of words"
-        raise UsageError(
-            f"{name} = {value!r} ({origin}) is not a valid {wanted}", f"set {name} to a {wanted}"
-        ) from None
+        wanted = _WANTED.get(kind, "a list of words")
+        message = f"{name} = {value!r} ({origin}) is not {wanted}"
+        raise UsageError(message, f"set {name} to {wanted}") from None
     if isinstance(converted, int | float) and converted < 0:
         raise UsageError(f"{name} = {value!r} ({origin}) is negative", f"set {name} to 0 or more")
     return converted
@@ -139,4 +138,5 @@ def _to_names(value: Any) -> tuple[str, ...]:
     return tuple(name.strip() for name in names if name.strip())
 
 
+_WANTED: Mapping[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 _READ: Mapping[Any, Callable[[Any], Any]] = {bool: _to_bool, tuple[str, ...]: _to_names}
