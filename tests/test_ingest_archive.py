@@ -116,7 +116,7 @@ def test_archives_in_archives_are_read_to_a_depth():
         ("../../etc/a.txt", "etc/a.txt"),
         ("/abs/./a.txt", "abs/a.txt"),
         ("C:\\Users\\a.txt", "Users/a.txt"),
-        ("a\nb\x1b[31m.txt", "a b[31m.txt"),
+        ("a\nb\x1b[31m\x07.txt", "a b.txt"),
         ("ü/日本.txt", "ü/日本.txt"),
         ("..", "unnamed"),
     ],

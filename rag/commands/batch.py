@@ -43,8 +43,8 @@ def batch(
     settings = common.settings({**asking.flags, "chat.concurrency": jobs})
     like = replace(asking.question("", settings), batch=True)
     _check(settings, max_cost, provider, extractive=like.extractive)
-    note_answerer(settings, common.output, extractive=asking.extractive)
     work = Work(settings, read_questions(questions, like), out, resume)
+    note_answerer(settings, common.output, extractive=asking.extractive)
     try:
         if provider is None:
             _finish(common.output, _run(common, work, max_cost))
