@@ -39,6 +39,7 @@ Work = Callable[[Path, str, Set[str]], Iterator[Reading | Unread | T]]
 _AHEAD = 8_000_000
 _START_SECONDS = 120.0  # imports on a busy machine; a child that is slower is broken
 _NOT_STARTED = "the process that reads files did not start"
+_START_HINT = 'run `rag doctor`; a script of your own needs `if __name__ == "__main__":`'
 _EXIT_SECONDS = 5.0  # between a child's closed pipe and its end
 _GRACE_SECONDS = 30.0  # beyond the time limit, until the child's own alarm ends it
 _GROWTH = 400 << 20  # bytes: a child that holds so much more than at its start is replaced
@@ -224,7 +225,7 @@ class _Child(Generic[T]):
                 process = context.Process(target=_serve, args=arguments, daemon=True)
                 _start_without_interrupts(process)
             except OSError as error:
-                raise RagError(f"{_NOT_STARTED}: {error.strerror}", "run `rag doctor`") from error
+                raise RagError(f"{_NOT_STARTED}: {error.strerror}", _START_HINT) from error
             theirs.close()
             self._process, self._pipe = process, ours
         try:
@@ -234,7 +235,7 @@ class _Child(Generic[T]):
         if ready is None and not self._closed:
             self._death()  # what it has to say on standard error comes first
             self._kill()
-            raise RagError(_NOT_STARTED, "run `rag doctor`")
+            raise RagError(_NOT_STARTED, _START_HINT)
         self._resident = ready.resident if ready else 0
         return ours
 
