@@ -1,9 +1,15 @@
 """Fixtures that several test files share."""
 
+import signal
 from pathlib import Path
 
 import pytest
 from command import Rag, write_documents
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that puts the tests in the background has them ignore Ctrl-C, and with them the
+    # commands that tests send it to.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
