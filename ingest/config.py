@@ -6,7 +6,7 @@ DEFAULT_MODEL = "all-MiniLM-L6-v2"
 # Raise it when ingest/chunk.py or ingest/sentences.py cuts the same document in other places.
 CHUNKER = 5
 # Raise it when ingest/words.py makes other terms of the same text.
-ANALYSIS = 2
+ANALYSIS = 3
 
 
 @dataclass(frozen=True, slots=True)
